@@ -1,0 +1,21 @@
+import re
+from pathlib import Path
+
+import transformer_lab
+from transformer_lab import notation
+
+PACKAGE = Path(transformer_lab.__file__).parent
+
+
+def test_every_axis_letter_in_a_signature_is_explained():
+    """Local letters (said in their docstrings): P places, C classes, Dv width of a value."""
+    used = set()
+    for path in PACKAGE.rglob("*.py"):
+        for axes in re.findall(r'(?:Float|Integer|Int|Bool)\[Tensor, "([^"]+)"\]', path.read_text()):
+            used |= {axis.lstrip("#*") for axis in axes.split()}
+    unknown = {a for a in used if not a.isdigit()} - set(notation.LETTERS) - {"...", "P", "C", "Dv"}
+    assert used and not unknown
+
+
+def test_device_is_where_torch_can_compute():
+    assert transformer_lab.device().type in ("cuda", "mps", "cpu")

@@ -1,0 +1,170 @@
+"""Attention: the formula as a pure function, and multi-head attention around PyTorch's fused kernel.
+
+Letters as in ``notation``: B batch, T queries, S keys and values, D model width, H heads, Dh = D / H.
+Source: Vaswani et al. (2017), section 3.2, https://arxiv.org/abs/1706.03762.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .notation import Bias, Mask
+
+Rotary = Callable[[Tensor, Tensor], Tensor]  # (x: (B, H, T, Dh), positions: (T,)) -> x, turned
+
+
+def attention(
+    q: Float[Tensor, "... T Dh"],
+    k: Float[Tensor, "... S Dh"],
+    v: Float[Tensor, "... S Dv"],
+    mask: Mask | None = None,
+    *,
+    bias: Bias | None = None,
+) -> tuple[Float[Tensor, "... T Dv"], Float[Tensor, "... T S"]]:
+    r"""softmax(q kᵀ / √Dh) v, a line per step: equation (1) of Vaswani et al. (2017).
+
+    Args:
+        q: queries; the axes before (T, Dh), such as (B, H), broadcast as in ``torch.matmul``.
+        k: keys, as wide as the queries.
+        v: values, one for each key.
+        mask: True = may attend; a query that may see nothing gets weights and output 0.
+        bias: added to the scores before the softmax (ALiBi, for instance).
+
+    Returns:
+        The output (..., T, Dv) and the weights (..., T, S); a row of weights sums to 1.
+
+    Raises:
+        ValueError: shapes that do not fit together.
+        TypeError: a mask that is not boolean.
+
+    >>> keys = torch.tensor([[0.0], [0.0]])  # alike, so the values are averaged
+    >>> output, weights = attention(torch.tensor([[1.0]]), keys, torch.tensor([[2.0], [6.0]]))
+    >>> output.tolist(), weights.tolist()
+    ([[4.0]], [[0.5, 0.5]])
+    """
+    if q.shape[-1] != k.shape[-1]:
+        raise ValueError(f"queries and keys must be equally wide, got {q.shape[-1]} and {k.shape[-1]}")
+    if k.shape[-2] != v.shape[-2]:
+        raise ValueError(f"each key needs one value, got {k.shape[-2]} keys and {v.shape[-2]} values")
+    _check(mask, bias, (*_leading(q, k, v), q.shape[-2], k.shape[-2]))
+
+    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5  # (..., T, S)
+    if bias is not None:
+        scores = scores + bias
+    if mask is None:
+        weights = scores.softmax(dim=-1)
+    else:
+        weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+        weights = weights.masked_fill(~mask, 0.0)  # a query that sees no key: 0, not NaN
+    return weights @ v, weights
+
+
+class MultiHeadAttention(nn.Module):
+    """H attentions side by side, each in its own Dh-wide slice of the projections.
+
+    Source: Vaswani et al. (2017), section 3.2.2, https://arxiv.org/abs/1706.03762.
+    Differs from it: every projection has a bias; dropout also acts on the weights.
+
+    Args:
+        d_model: model width D, a multiple of ``n_heads``.
+        n_heads: number of heads H.
+        dropout: probability of dropping one attention weight, in training only.
+        rotary: turns queries and keys by their positions, called as ``rotary(x, positions)``; the last query
+            stands at the last key.
+
+    Raises:
+        ValueError: ``d_model`` is not a multiple of ``n_heads``, or ``dropout`` is no probability.
+
+    >>> x = torch.zeros(1, 3, 8)  # one sentence, three tokens, D = 8
+    >>> MultiHeadAttention(d_model=8, n_heads=2)(x, x).shape
+    torch.Size([1, 3, 8])
+    """
+
+    def __init__(
+        self, *, d_model: int, n_heads: int, dropout: float = 0.0, rotary: Rotary | None = None
+    ) -> None:
+        super().__init__()
+        if n_heads < 1 or d_model < 1 or d_model % n_heads:
+            raise ValueError(f"d_model must be a multiple of n_heads, got {d_model} and {n_heads}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be a probability below 1, got {dropout}")
+        self.d_model, self.n_heads, self.dropout, self.rotary = d_model, n_heads, dropout, rotary
+        self.q_proj = nn.Linear(d_model, d_model)
+        self.k_proj = nn.Linear(d_model, d_model)
+        self.v_proj = nn.Linear(d_model, d_model)
+        self.out_proj = nn.Linear(d_model, d_model)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        context: Float[Tensor, "B S D"],
+        mask: Mask | None = None,
+        *,
+        bias: Bias | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """``x`` asks, ``context`` answers; pass ``x`` twice for self-attention.
+
+        Raises:
+            ValueError: ``x`` or ``context`` is not (batch, tokens, d_model), their batches differ, or the
+                mask or bias does not fit (B, H, T, S).
+            TypeError: a mask that is not boolean.
+        """
+        q, k, v = self._qkv(x, context)
+        _check(mask, bias, (*q.shape[:-1], k.shape[-2]))
+        allowed = mask
+        if bias is not None:  # the kernel takes one tensor: fold the mask into the bias
+            allowed = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
+        p = self.dropout if self.training else 0.0  # the kernel does not look at self.training
+        y = F.scaled_dot_product_attention(q, k, v, allowed, dropout_p=p)
+        return self.out_proj(y.transpose(1, 2).flatten(2))  # (B, H, T, Dh) -> (B, T, D)
+
+    def weights(
+        self,
+        x: Float[Tensor, "B T D"],
+        context: Float[Tensor, "B S D"],
+        mask: Mask | None = None,
+        *,
+        bias: Bias | None = None,
+    ) -> Float[Tensor, "B H T S"]:
+        """The weights that ``forward`` uses, before dropout: for plots, widgets and tests."""
+        return attention(*self._qkv(x, context), mask, bias=bias)[1]
+
+    def _qkv(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        for name, t in (("x", x), ("context", context)):
+            if t.ndim != 3 or t.shape[-1] != self.d_model:
+                wanted = f"(batch, tokens, d_model={self.d_model})"
+                raise ValueError(f"{name} must be {wanted}, got {tuple(t.shape)}")
+        if len(x) != len(context):
+            sizes = f"{len(x)} and {len(context)}"
+            raise ValueError(f"x and context must hold equally many sequences, got {sizes}")
+        pairs = (self.q_proj, x), (self.k_proj, context), (self.v_proj, context)
+        q, k, v = (p(t).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for p, t in pairs)
+        if self.rotary is None:
+            return q, k, v
+        n_queries, n_keys = q.shape[2], k.shape[2]
+        positions = torch.arange(n_keys - max(n_queries, n_keys), n_keys, device=k.device)
+        return self.rotary(q, positions[-n_queries:]), self.rotary(k, positions[-n_keys:]), v
+
+
+def _leading(*tensors: Tensor) -> tuple[int, ...]:
+    try:
+        return tuple(torch.broadcast_shapes(*(t.shape[:-2] for t in tensors)))
+    except RuntimeError:
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
+        raise ValueError(f"q, k and v must agree in the axes before the last two, got {shapes}") from None
+
+
+def _check(mask: Tensor | None, bias: Tensor | None, scores: tuple[int, ...]) -> None:
+    if mask is not None and mask.dtype != torch.bool:
+        raise TypeError(f"mask must be bool, True = may attend; got {mask.dtype}")
+    if bias is not None and not bias.is_floating_point():
+        raise TypeError(f"bias must be floating-point, it is added to the scores; got {bias.dtype}")
+    for name, table in (("mask", mask), ("bias", bias)):
+        if table is None:
+            continue
+        pairs = zip(reversed(table.shape), reversed(scores), strict=False)
+        if table.ndim > len(scores) or any(size not in (1, wanted) for size, wanted in pairs):
+            raise ValueError(f"{name} must broadcast to the scores {scores}, got {tuple(table.shape)}")
