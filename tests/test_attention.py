@@ -287,6 +287,11 @@ def zeros(*shape):
             ValueError,
             r"bias must broadcast to the scores \(2, 5\), got \(1, 1, 4\)",
         ),
+        (
+            lambda: attention(zeros(2, 3), zeros(5, 3), zeros(5, 3), zeros(1, 2, 5).bool()),
+            ValueError,
+            r"mask must broadcast to the scores \(2, 5\), got \(1, 2, 5\)",
+        ),
         (lambda: build(d_model=10, n_heads=3), ValueError, "multiple of n_heads, got 10 and 3"),
         (lambda: build(n_heads=0), ValueError, "got 8 and 0"),
         (lambda: build(d_model=0), ValueError, "got 0 and 2"),

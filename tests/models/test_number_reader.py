@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from transformer_lab.attention import attention
 from transformer_lab.models.number_reader import MAX_LEN, N_PLACES, PAD_ID, VOCABULARY, NumberReader, tokenize
 from transformer_lab.training.number_reader import encode
 
@@ -36,6 +37,18 @@ def test_a_digit_is_made_of_the_values_of_bare_words():
     values = model.v_proj(model.embed(tokens)).unflatten(-1, (2, -1)).transpose(1, 2)
     mixed = (model.place_weights(tokens) @ values).transpose(1, 2).flatten(2)
     assert_close(model(tokens), model.digit_head(mixed))
+
+
+def test_a_word_keeps_itself_when_the_others_add_nothing():
+    """The first attention is added to the word: silence it, and keys are made of word and position."""
+    model, (tokens, _) = build(), encode([142])
+    model.self_attention.out_proj.weight.data.zero_()
+    model.self_attention.out_proj.bias.data.zero_()
+    x = model.embed(tokens) + model.positions.weight
+    keys = model.k_proj(x).unflatten(-1, (2, -1)).transpose(1, 2)
+    queries = model.q_proj(model.places.weight).unflatten(-1, (2, -1)).transpose(0, 1)
+    mask = (tokens != PAD_ID)[:, None, None]
+    assert_close(model.place_weights(tokens), attention(queries, keys, keys, mask)[1])
 
 
 @pytest.mark.parametrize("part", ["self_attention.q_proj.weight", "positions.weight", "places.weight"])

@@ -30,6 +30,8 @@ def test_samples_are_seeded_and_of_every_length():
     assert draw[0] == draw[1] != draw[2]
     lengths = torch.tensor([len(str(n)) for n in draw[0]]).bincount()[1:]
     assert len(lengths) == 6 and (lengths > 250).all()
+    zeros = sum(str(n).count("0") for n in draw[0]) / sum(len(str(n)) for n in draw[0])
+    assert 0.2 < zeros < 0.35  # plain uniform digits would have 0.09
 
 
 def test_no_test_number_was_trained_on():

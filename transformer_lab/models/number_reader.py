@@ -20,7 +20,6 @@ VOCABULARY = tuple(
     " fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty"
     " ninety hundred thousand and".split()
 )
-)
 
 
 def tokenize(text: str) -> list[int]:

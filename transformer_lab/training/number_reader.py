@@ -67,9 +67,9 @@ def train_number_reader(
     model: NumberReader,
     numbers: list[int],
     *,
-    steps: int = 1500,
+    steps: int = 1200,
     batch_size: int = 256,
-    lr: float = 5e-3,
+    lr: float = 3e-3,
     seed: int = 0,
 ) -> list[float]:
     """Train ``model`` in place on cross-entropy; returns the loss of every step, in nats per digit."""

@@ -1,0 +1,73 @@
+import matplotlib
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from transformer_lab import notation, plots
+
+
+@pytest.fixture
+def ax():
+    matplotlib.use("agg")
+    figure, (ax,) = plots.panels()
+    yield ax
+    plt.close(figure)
+
+
+def luminance(colour):
+    channels = matplotlib.colors.to_rgb(colour)
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a, b):
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_style_makes_text_legible_and_lines_in_the_book_s_colours():
+    with plt.rc_context():
+        plots.use_house_style()
+        assert contrast(plt.rcParams["text.color"], plt.rcParams["figure.facecolor"]) > 7
+        colours = [step["color"] for step in plt.rcParams["axes.prop_cycle"]]
+    assert colours == list(notation.COLOURS.values())
+
+
+def test_panels_stand_side_by_side_at_the_asked_size():
+    figure, axes = plots.panels(3, width=6, height=2)
+    assert len(axes) == 3 and figure.get_size_inches().tolist() == [6, 2]
+    plt.close(figure)
+
+
+def test_a_weight_map_labels_and_prints_the_weights_that_count(ax):
+    weights = torch.tensor([[0.9, 0.06, 0.04], [0.2, 0.3, 0.5]], requires_grad=True)
+    plots.weight_map(ax, weights, queries="ab", keys="xyz", title="head 1")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["x", "y", "z"]
+    assert [t.get_text() for t in ax.texts] == [".90", ".20", ".30", ".50"]
+    assert ax.get_title(loc="left") == "head 1" or ax.get_title() == "head 1"
+    assert ax.images[0].get_cmap().name == "cividis"
+
+
+@pytest.mark.parametrize("weight", [0.12, 0.3, 0.49, 0.52, 0.7, 1.0])
+def test_every_number_can_be_read_on_its_colour(ax, weight):
+    plots.weight_map(ax, [[weight]], queries="a", keys="x")
+    (text,) = ax.texts
+    assert contrast(text.get_color(), ax.images[0].get_cmap()(weight)) > 3.5
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda ax: plots.panels(0), "at least one panel, got 0"),
+        (lambda ax: plots.weight_map(ax, torch.eye(2), queries="abc", keys="xy"), r"got \(2, 2\)"),
+        (
+            lambda ax: plots.weight_map(ax, torch.eye(2) - 0.5, queries="ab", keys="xy"),
+            "got -0.5 to 0.5; are these",
+        ),
+    ],
+)
+def test_bad_input_says_what_was_wrong(ax, call, match):
+    with pytest.raises(ValueError, match=match):
+        call(ax)
