@@ -43,8 +43,10 @@ def use_house_style() -> None:
     )
 
 
-def panels(n: int = 1, *, width: float = 7.0, height: float = 2.6) -> tuple[Figure, list[Axes]]:
-    """A figure with ``n`` panels side by side; sizes in inches.
+def panels(
+    n: int = 1, *, width: float = 7.0, height: float = 2.6, stacked: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure with ``n`` panels, side by side or ``stacked``; sizes of the whole in inches.
 
     Raises:
         ValueError: fewer than one panel.
@@ -56,8 +58,9 @@ def panels(n: int = 1, *, width: float = 7.0, height: float = 2.6) -> tuple[Figu
     """
     if n < 1:
         raise ValueError(f"a figure needs at least one panel, got {n}")
-    figure, axes = plt.subplots(1, n, figsize=(width, height), squeeze=False)
-    return figure, list(axes[0])
+    rows, columns = (n, 1) if stacked else (1, n)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
+    return figure, list(axes.flat)
 
 
 def weight_map(

@@ -1,0 +1,41 @@
+# make book PYTHON=python3.12 PORT=9000: both settings may be left out. README.md gives it all in plain commands.
+PYTHON ?= python3
+PORT ?=
+BIN = .venv/bin
+
+.PHONY: book html lab test slow bench clean environment
+
+book: html
+	@$(BIN)/python tools/serve.py $(if $(PORT),--port $(PORT))
+
+html: environment
+	$(BIN)/jupyter-book build . -W -n --keep-going
+
+lab: environment
+	$(BIN)/jupyter lab book
+
+# Unit tests and doctests twice, the second time with each function's shapes checked as it is called; then every chapter.
+test: environment
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n auto --dist loadgroup
+	$(BIN)/pytest -n auto -m "not (slow or gpu or browser or bad_input or compiled)" \
+		--jaxtyping-packages=transformer_lab,beartype.beartype \
+		--ignore=tests/book --ignore=tests/tools --ignore=tests/js
+	$(BIN)/pytest --nbval --nbval-current-env --nbval-sanitize-with=tests/book/nbval.cfg \
+		-n auto --dist loadscope book/
+
+slow: environment
+	$(BIN)/pytest -m slow
+
+bench: environment
+	$(BIN)/python benchmarks/attention.py
+
+clean:
+	rm -rf _build .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+
+environment:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "There is no $(PYTHON) here: install Python 3.11 to 3.13, or name it with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) tools/environment.py

@@ -1,0 +1,77 @@
+// What a page does besides being read: theme, menu, copying code, knowing where you are.
+(() => {
+  const root = document.documentElement;
+
+  function themeToggle() {
+    const button = document.getElementById("theme-toggle");
+    const show = () => button.setAttribute("aria-pressed", String(root.dataset.theme === "dark"));
+    button.addEventListener("click", () => {
+      root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
+      try { localStorage.setItem("theme", root.dataset.theme); } catch { /* not kept, but done */ }
+      show();
+    });
+    show();
+    button.hidden = false;
+  }
+
+  function menuToggle() {
+    const button = document.getElementById("menu-toggle");
+    const menu = document.getElementById("menu");
+    const open = (yes) => {
+      menu.classList.toggle("open", yes);
+      button.setAttribute("aria-expanded", String(yes));
+    };
+    button.addEventListener("click", () => open(!menu.classList.contains("open")));
+    menu.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      open(false);
+      button.focus();
+    });
+  }
+
+  function copyButton(block) {
+    const button = document.createElement("button");
+    button.className = "copy";
+    button.type = "button";
+    button.textContent = "Copy";
+    button.setAttribute("aria-label", "Copy this code");
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(block.querySelector("pre").textContent.trimEnd());
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    });
+    block.append(button);
+  }
+
+  // What scrolls sideways must be reachable by keyboard; what does not must not be a stop on the way.
+  function reachable() {
+    for (const box of document.querySelectorAll("pre, .scroll, .output.text_html")) {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  }
+
+  function followReader() {
+    const links = new Map(
+      [...document.querySelectorAll(".rail a[href^='#']")].map((a) => [decodeURIComponent(a.hash.slice(1)), a]),
+    );
+    const headings = [...document.querySelectorAll("main section[id] > :is(h2, h3)")];
+    const show = () => {
+      const passed = headings.filter((h) => h.getBoundingClientRect().top < innerHeight / 3);
+      for (const link of links.values()) link.removeAttribute("aria-current");
+      links.get(passed.at(-1)?.parentElement.id)?.setAttribute("aria-current", "location");
+    };
+    addEventListener("scroll", show, { passive: true });
+    show();
+  }
+
+  themeToggle();
+  menuToggle();
+  if (navigator.clipboard) // browsers offer it on secure pages only
+    document.querySelectorAll(".highlight").forEach((block) => {
+      if (!block.closest(".cell_output")) copyButton(block);
+    });
+  reachable();
+  addEventListener("resize", reachable);
+  followReader();
+})();

@@ -1,0 +1,111 @@
+// Mounts the widgets that a page holds: from their own module and stored state, with no kernel and no other host.
+// One model per widget, shared by its views. Works over http and from a file.
+(() => {
+  const folder = new URL(".", document.currentScript.src);
+
+  const scripts = (kind) =>
+    [...document.querySelectorAll(`script[type="application/vnd.jupyter.${kind}+json"]`)];
+
+  class Model { // what a widget may ask of its host: get, set, on, off, save_changes
+    #state;
+    #handlers = new Map();
+    constructor(state) { this.#state = state; }
+    get(key) { return this.#state[key]; }
+    set(key, value) {
+      if (Object.is(this.#state[key], value)) return;
+      this.#state[key] = value;
+      for (const event of [`change:${key}`, "change"])
+        for (const handler of [...(this.#handlers.get(event) ?? [])]) handler(this, value);
+    }
+    on(event, handler) {
+      if (!this.#handlers.has(event)) this.#handlers.set(event, new Set());
+      this.#handlers.get(event).add(handler);
+    }
+    off(event, handler) {
+      if (handler) this.#handlers.get(event)?.delete(handler);
+      else this.#handlers.delete(event);
+    }
+    save_changes() {} // there is no kernel to save to
+  }
+
+  /** A record of the stored state -> its state, with the binary values back in their places. */
+  function stateOf({ state, buffers = [] }) {
+    const whole = structuredClone(state);
+    for (const { path, data } of buffers) {
+      const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+      const place = path.slice(0, -1).reduce((node, key) => node[key], whole);
+      place[path.at(-1)] = new DataView(bytes.buffer);
+    }
+    return whole;
+  }
+
+  // Trained weights are scripts, because a page opened from a file may fetch nothing else. Each calls this.
+  const assets = new Map(); // name -> promise of its data
+  const arrived = new Map();
+  globalThis.transformerLabAsset = (name, data) => arrived.set(name, data);
+
+  function loadAsset(name) {
+    if (!assets.has(name)) assets.set(name, new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = new URL(`models/${name}.js`, folder);
+      script.onload = () => { script.remove(); resolve(arrived.get(name)); };
+      script.onerror = () => { script.remove(); assets.delete(name); reject(); };
+      document.head.append(script);
+    }));
+    return assets.get(name);
+  }
+
+  /** Does what Python does in a notebook: answers a widget that asks for its trained weights. */
+  function answerWishes(model) {
+    model.on("change:asset_wanted", async () => {
+      if (!model.get("asset_wanted")) return;
+      try {
+        model.set("asset_data", await loadAsset(model.get("asset")));
+      } catch {
+        model.set("asset_data", { error: "The model could not be loaded: check the connection and try again." });
+      }
+      model.set("asset_wanted", false);
+    });
+  }
+
+  const modules = new Map(); // text of a module -> promise of its default export
+  function load(text) {
+    if (!modules.has(text)) {
+      const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+      modules.set(text, import(url)
+        .then(({ default: widget }) => (typeof widget === "function" ? widget() : widget))
+        .finally(() => URL.revokeObjectURL(url)));
+    }
+    return modules.get(text);
+  }
+
+  async function begin(widget, record) {
+    const model = new Model(stateOf(record));
+    answerWishes(model);
+    await widget.initialize?.({ model });
+    return model;
+  }
+
+  async function mount(view, records, models) {
+    const { model_id: id } = JSON.parse(view.textContent);
+    const record = records[id];
+    if (!record?.state?._esm) return; // not one of ours: what the page says there stays
+    const place = document.createElement("div");
+    view.before(place);
+    try {
+      const widget = await load(record.state._esm);
+      if (!models.has(id)) models.set(id, begin(widget, record));
+      await widget.render({ model: await models.get(id), el: place });
+    } catch (error) { // one broken widget says so in its place and leaves the others alone
+      place.textContent = `This widget could not start: ${error.message}`;
+    }
+  }
+
+  function start() {
+    const records = Object.assign({}, ...scripts("widget-state").map((script) => JSON.parse(script.textContent).state));
+    const models = new Map();
+    for (const view of scripts("widget-view")) mount(view, records, models);
+  }
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
+  else start();
+})();

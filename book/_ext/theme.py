@@ -1,0 +1,114 @@
+"""The book's own look: what Jupyter Book's default theme would load and this book does not use stays out."""
+
+import json
+from pathlib import Path
+from urllib.parse import quote, urlparse
+
+from docutils import nodes
+from sphinx.writers.html5 import HTML5Translator
+
+ASSETS = {"book.css", "book.js", "katex.css", "widget-host.js"}
+NAMES = {"python": "Python", "torch": "PyTorch", "matplotlib": "Matplotlib"}
+ORDER = {name: place for place, name in enumerate(NAMES)}  # what matters most first
+
+
+def repository_link(url):
+    """``url``, unless it is the placeholder that stands there until the repository has a public home.
+
+    >>> repository_link("https://example.org/transformer-lab") is None
+    True
+    """
+    return None if urlparse(url).hostname in (None, "example.org") else url.rstrip("/")
+
+
+def colab_link(url, branch, path):
+    """Where Colab opens the notebook ``path``; None when Colab cannot (it reads GitHub only).
+
+    >>> colab_link("https://github.com/someone/transformer-lab", "main", "book/attention.ipynb")
+    'https://colab.research.google.com/github/someone/transformer-lab/blob/main/book/attention.ipynb'
+    >>> colab_link("https://example.org/transformer-lab", "main", "book/attention.ipynb") is None
+    True
+    """
+    parts = urlparse(url)
+    if parts.hostname not in ("github.com", "www.github.com"):
+        return None
+    repository = parts.path.strip("/").removesuffix(".git")
+    return f"https://colab.research.google.com/github/{repository}/blob/{branch}/{quote(path)}"
+
+
+def reproduced(env, pagename):
+    """Date and versions for the footer: this chapter's, or for a page without outputs the book's oldest."""
+    records = {}
+    for docname in env.found_docs:
+        path = Path(env.doc2path(docname))
+        if path.suffix == ".ipynb":
+            record = json.loads(path.read_text("utf8"))["metadata"].get("transformer_lab")
+            if record:
+                records[docname] = record
+    if not records:
+        return None
+    own = records.get(pagename)
+    record = own or min(records.values(), key=lambda r: r["reproduced"])
+    versions = sorted(record["versions"].items(), key=lambda item: ORDER.get(item[0], len(ORDER)))
+    return {
+        "what": "The outputs on this page were" if own else "Every output in this book was",
+        "date": record["reproduced"],
+        "versions": ", ".join(f"{NAMES.get(name, name)} {version}" for name, version in versions),
+    }
+
+
+def page_context(app, pagename, templatename, context, doctree):
+    for kind in ("css_files", "script_files"):
+        context[kind] = [f for f in context[kind] if _is_ours(f)]
+    context["reproduced"] = reproduced(app.env, pagename)
+    options = app.config.html_theme_options
+    url, branch = options["repository_url"], options["repository_branch"]
+    context["repository"] = repository_link(url)
+    if doctree is None:  # a page without a source, such as the search
+        return
+    first = next(doctree.findall(nodes.paragraph), None)
+    context["description"] = first and " ".join(first.astext().split())
+    path = Path(app.env.doc2path(pagename)).relative_to(app.srcdir).as_posix()
+    if path.endswith(".ipynb"):
+        context["download"] = f"_sources/{path}"
+        context["colab"] = colab_link(url, branch, path)
+
+
+def _is_ours(file):
+    """Scripts with a body are the stored state of a notebook's widgets."""
+    return Path(str(file.filename or "")).name in ASSETS or bool(getattr(file, "attributes", {}).get("body"))
+
+
+def footers_out_of_date(app, env):
+    """When the book's oldest date moves, every page without outputs is written again."""
+    before, now = getattr(env, "book_reproduced", None), reproduced(env, None)
+    env.book_reproduced = now
+    return [] if before == now else [d for d in env.found_docs if env.doc2path(d).endswith(".md")]
+
+
+def front_door(app):
+    """index.html leads to the home page; the default one has neither a title nor a link."""
+    yield "index", {}, "redirect.html"
+
+
+class Translator(HTML5Translator):
+    """A wide table scrolls in its own box, never the page."""
+
+    def visit_table(self, node):
+        self.body.append('<div class="scroll">')
+        super().visit_table(node)
+
+    def depart_table(self, node):
+        super().depart_table(node)
+        self.body.append("</div>\n")
+
+
+def setup(app):
+    app.add_html_theme("transformer_lab", str(Path(__file__).parent.parent / "_theme"))
+    app.add_config_value("comments_config", {}, "html")  # Jupyter Book sets it, whoever listens
+    app.add_js_file("book.js", loading_method="defer")
+    app.set_translator("html", Translator)
+    app.connect("html-page-context", page_context, priority=900)  # after all who add files
+    app.connect("html-collect-pages", front_door)
+    app.connect("env-updated", footers_out_of_date)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,76 @@
+"""Widgets in pages: a directive that puts one on a Markdown page, and what every page with a widget needs."""
+
+import json
+import re
+from pathlib import Path
+
+from docutils import nodes
+from ipywidgets import Widget
+from myst_nb.core.render import WIDGET_STATE_MIMETYPE, WIDGET_VIEW_MIMETYPE, sanitize_script_content
+from sphinx.util.docutils import SphinxDirective
+
+from transformer_lab import widgets
+
+# In rem, on a wide page and on a phone: kept free so that nothing moves when the widget appears.
+HEIGHTS = {"QueryKeyValue": (30, 44), "NumberReaderHeads": (30, 44)}
+NO_SCRIPT = "<noscript><p>This is a widget; it runs in your browser and needs JavaScript.</p></noscript>"
+
+
+class WidgetDirective(SphinxDirective):
+    """A widget of the package in its first state, as a notebook would store it."""
+
+    required_arguments = 1
+
+    def run(self):
+        name = self.arguments[0]
+        if name not in widgets.__all__:
+            raise self.error(f"There is no widget {name}; there are {', '.join(widgets.__all__)}.")
+        for path in Path(widgets.__file__).parent.iterdir():
+            if path.suffix in (".js", ".py"):
+                self.env.note_dependency(str(path))
+        model_id = f"{name}-{self.env.new_serialno('widget')}"
+        view = {"model_id": model_id, "version_major": 2, "version_minor": 0}
+        html = script(WIDGET_VIEW_MIMETYPE, view) + script(
+            WIDGET_STATE_MIMETYPE, stored(getattr(widgets, name)(), model_id)
+        )
+        return [nodes.raw("", html, format="html")]
+
+
+def stored(widget, model_id):
+    """The state of ``widget`` as Jupyter stores it, but for its random names: the same in every build."""
+    whole = Widget.get_manager_state(widgets=[widget])
+    record = whole["state"][widget.model_id]
+    record["state"].pop("layout")
+    return {**whole, "state": {model_id: record}}
+
+
+def script(kind, data):
+    return f'<script type="{kind}">{sanitize_script_content(json.dumps(data))}</script>'
+
+
+def scripts(kind):
+    return re.compile(rf'<script type="{re.escape(kind)}">(.*?)</script>', re.DOTALL)
+
+
+def page_context(app, pagename, templatename, context, doctree):
+    """Give each widget its place, and the page the script that starts them."""
+    body = context.get("body", "")
+    states = scripts(WIDGET_STATE_MIMETYPE).findall(body)
+    states += [file.attributes["body"] for file in context["script_files"] if file.attributes.get("body")]
+    records = {id_: record for text in states for id_, record in json.loads(text)["state"].items()}
+
+    def place(view):
+        name = records[json.loads(view[1])["model_id"]]["state"]["_anywidget_id"].rpartition(".")[2]
+        wide, phone = HEIGHTS[name]
+        style = f"--tall: {wide}; --tall-phone: {phone}"
+        return f'<div class="widget" style="{style}">{NO_SCRIPT}{view[0]}</div>'
+
+    context["body"], count = scripts(WIDGET_VIEW_MIMETYPE).subn(place, body)
+    if count:
+        app.add_js_file("widget-host.js", loading_method="defer")
+
+
+def setup(app):
+    app.add_directive("widget", WidgetDirective)
+    app.connect("html-page-context", page_context)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

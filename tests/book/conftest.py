@@ -1,0 +1,133 @@
+"""The built book, a server for it, and a browser that reaches nothing else."""
+
+import functools
+import gzip
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+from filelock import FileLock
+from playwright.sync_api import sync_playwright
+
+from tests.strict import require
+
+ROOT = Path(__file__).resolve().parents[2]
+JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # the network ends here
+)
+
+
+def build() -> str:
+    """Build the book as CONTRIBUTING says, warnings being errors; returns what the build printed."""
+    command = (JUPYTER_BOOK, "build", ".", "-W", "-n", "--keep-going")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.fail(f"the book does not build:\n{done.stdout}\n{done.stderr}", pytrace=False)
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory, worker_id) -> Path:
+    """The folder of the built book; of several workers, the first builds and the others wait."""
+    folder = ROOT / "_build" / "html"
+    if worker_id == "master":
+        build()
+        return folder
+    done = tmp_path_factory.getbasetemp().parent / "book-is-built"
+    with FileLock(f"{done}.lock"):
+        if not done.exists():
+            build()
+            done.touch()
+    return folder
+
+
+class Handler(SimpleHTTPRequestHandler):
+    def log_message(self, *_) -> None:
+        """Say nothing: the tests look at what the browser got."""
+
+
+@pytest.fixture(scope="session")
+def address(book):
+    """Where the book is served."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=book)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    require(CHROMIUM is not None, "the built pages were not opened: there is no Chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """One reader: opens pages, and keeps what no reader should meet."""
+
+    def __init__(self, page, address: str, book: Path) -> None:
+        self.page, self.address, self.book = page, address, book
+        self.complaints: list[str] = []
+        self.weight = 0  # bytes, as a server that compresses would send them
+        page.on("console", lambda m: m.type in ("error", "warning") and self.complaints.append(m.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self._request)
+
+    def _request(self, request) -> None:
+        url = urlparse(request.url)
+        if not (request.url.startswith((f"{self.address}/", "file:", "data:", "blob:"))):
+            self.complaints.append(f"asked for {request.url}")
+        if request.url.startswith(self.address):
+            path = self.book / url.path.lstrip("/")
+            self.weight += len(gzip.compress(path.read_bytes())) if path.is_file() else 0
+
+    def open(self, name: str, *, from_file: bool = False):
+        """The page ``name``, once its widgets stand and its fonts are there."""
+        start = self.book.as_uri() if from_file else self.address
+        self.page.goto(f"{start}/{name}")
+        if self.page.locator(".widget").count():
+            self.page.wait_for_function(
+                "[...document.querySelectorAll('.widget')].every((w) => w.querySelector('.tl-widget'))"
+            )
+        self.page.evaluate("document.fonts.ready")
+        return self.page
+
+
+@pytest.fixture
+def visit(chromium, address, book):
+    """``visit(width=..., theme=...)`` -> a new reader; none may have met an error or another host."""
+    visits = []
+
+    def begin(*, width: int = 1280, theme: str = "light") -> Visit:
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=theme,
+            permissions=["clipboard-read", "clipboard-write"],
+        )
+        context.set_default_timeout(15_000)
+        visits.append(Visit(context.new_page(), address, book))
+        return visits[-1]
+
+    yield begin
+    for visit in visits:
+        visit.page.context.close()
+        assert visit.complaints == []

@@ -1,0 +1,224 @@
+"""The built book as readers meet it: in a browser, by keyboard, on a phone, from a file, with no network."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
+
+from transformer_lab import notation
+
+from .conftest import ROOT, build
+
+ENTRIES = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
+PAGES = [f"{entry}.html" for entry in ENTRIES] + ["search.html"]
+CHAPTERS = [f"{entry}.html" for entry in ENTRIES if (ROOT / f"{entry}.ipynb").exists()]
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="session")
+def soups(book):
+    return {path: BeautifulSoup(path.read_text("utf8"), "html.parser") for path in book.rglob("*.html")}
+
+
+# What the files say
+
+
+def test_every_link_leads_somewhere(book, soups):
+    lost = []
+    for path, soup in soups.items():
+        for tag in soup.find_all(["a", "link", "script", "img"]):
+            link = tag.get("href") or tag.get("src") or ""
+            parts = urlparse(link)
+            if not link or parts.scheme:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            anchors = soups[target].find_all(id=unquote(parts.fragment)) if target in soups else [tag]
+            if not target.is_file() or (parts.fragment and not anchors):
+                lost.append(f"{path.relative_to(book)} -> {link}")
+    assert lost == []
+
+
+def test_every_link_out_is_secure(soups):
+    links = {a["href"] for soup in soups.values() for a in soup.find_all("a", href=re.compile("^[a-z]+:"))}
+    assert {link for link in links if not link.startswith("https://")} == set()
+    assert not any("example.org" in link for link in links)  # the placeholder of repository.url leads nowhere
+
+
+def test_every_picture_is_described(soups):
+    for path, soup in soups.items():
+        for picture in soup.find_all("img"):
+            alt = picture.get("alt", "").strip()
+            assert len(alt.split()) > 2 and Path(picture["src"]).name not in alt, (path.name, picture["src"])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_footer_says_when_and_with_what(name, book, soups):
+    footer = soups[book / name].footer.get_text(" ", strip=True)
+    assert re.search(r"last reproduced on \d{4}-\d\d-\d\d with Python 3\.\d+\.\d+, PyTorch \d", footer), (
+        footer
+    )
+
+
+def test_the_notation_page_shows_the_alphabet_of_the_package(book, soups):
+    rows = (
+        soups[book / "book" / "notation.html"].find("section", id="letters").find("table").find_all("tr")[1:]
+    )
+    cells = [[cell.get_text(strip=True) for cell in row.find_all("td")] for row in rows]
+    assert dict(cells) == notation.LETTERS
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_can_be_taken_home(name, book, soups):
+    (link,) = soups[book / name].find_all("a", download=True)
+    notebook = (book / name).parent / link["href"]
+    assert notebook.read_bytes() == (ROOT / name).with_suffix(".ipynb").read_bytes()
+
+
+def test_scripts_and_styles_come_only_where_they_are_used(book, soups):
+    for name in PAGES:
+        soup = soups[book / name]
+        files = {Path(urlparse(tag["src"]).path).name for tag in soup.find_all("script", src=True)}
+        styles = {Path(urlparse(tag["href"]).path).name for tag in soup.find_all("link", rel="stylesheet")}
+        assert ("widget-host.js" in files) == bool(soup.select(".widget")), name
+        assert ("katex.css" in styles) == bool(soup.select(".katex")), name
+        if name != "search.html":
+            assert files <= {"book.js", "widget-host.js"}, name
+        assert styles <= {"book.css", "katex.css"}, name
+
+
+def test_a_second_build_reads_nothing_and_writes_nothing(book):
+    pages = {path: path.stat().st_mtime_ns for path in book.glob("book/*.html")}
+    katex = ROOT / "_build" / "katex" / "node_modules" / "katex"
+    installed = katex.stat().st_mtime_ns
+    assert "0 added, 0 changed, 0 removed" in build()
+    assert {path: path.stat().st_mtime_ns for path in pages} == pages
+    assert katex.stat().st_mtime_ns == installed
+
+
+# What a browser shows
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_stands_in_a_reader_s_way(name, width, theme, visit):
+    page = visit(width=width, theme=theme).open(name)
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_narrow_phone_never_scrolls_sideways(name, visit):
+    page = visit(width=360).open(name)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_works_from_a_file(name, visit):
+    page = visit().open(name, from_file=True)
+    assert page.locator("h1").is_visible()
+    formulas = page.locator(".katex-html")
+    if formulas.count():
+        assert formulas.first.is_visible()
+        assert page.evaluate("document.fonts.check('1em KaTeX_Main')")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_light(name, visit):
+    """Everything a reader waits for, compressed; trained models come on request only."""
+    reader = visit()
+    reader.open(name)
+    assert 2_000 < reader.weight < 250_000
+
+
+def test_the_front_door_leads_to_the_home_page(visit):
+    page = visit().open("index.html")
+    page.wait_for_url("**/book/intro.html")
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+def test_the_search_finds_a_word(from_file, visit):
+    page = visit().open("book/notation.html", from_file=from_file)
+    page.get_by_role("searchbox").fill("softmax")
+    page.get_by_role("searchbox").press("Enter")
+    page.locator("#search-results a", has_text="Notation").first.click()
+    page.wait_for_url("**/book/notation.html*")
+
+
+def test_the_theme_is_kept_from_page_to_page(visit):
+    reader = visit(theme="light")
+    button = reader.open("book/intro.html").get_by_role("button", name="Dark theme")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    page = reader.open("book/notation.html")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.get_by_role("button", name="Dark theme").press("Enter")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+
+
+def test_the_menu_opens_and_closes_by_keyboard_on_a_phone(visit):
+    page = visit(width=390).open("book/intro.html")
+    contents, link = (
+        page.get_by_role("button", name="Contents"),
+        page.get_by_role("link", name="Notation", exact=True),
+    )
+    menu = page.locator("#menu")
+    assert not menu.is_visible()
+    contents.press("Enter")
+    assert menu.is_visible() and contents.get_attribute("aria-expanded") == "true"
+    menu.get_by_role("link", name="Notation").press("Escape")
+    assert not menu.is_visible() and contents.get_attribute("aria-expanded") == "false"
+    assert contents.evaluate("(button) => document.activeElement === button")
+    contents.press("Enter")
+    menu.get_by_role("link", name="Notation").click()
+    page.wait_for_url("**/book/notation.html")
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_code_is_copied_as_it_stands(name, visit):
+    page = visit().open(name)
+    block = page.locator(".cell_input .highlight").first
+    block.hover()
+    block.get_by_role("button", name="Copy this code").click()
+    assert page.evaluate("navigator.clipboard.readText()") == block.locator("pre").inner_text().rstrip()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_first_key_press_leads_past_the_contents(name, visit):
+    page = visit().open(name)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", PAGES)
+def test_every_widget_answers_the_keyboard_and_has_its_place(name, width, visit):
+    page = visit(width=width).open(name)
+    for widget in page.locator(".widget").all():
+        reserved = float(widget.evaluate("(w) => parseFloat(getComputedStyle(w).minHeight)"))
+        height = widget.bounding_box()["height"]
+        assert reserved - 1 <= height <= reserved + 40, "set HEIGHTS in book/_ext/widget.py, in rem"
+        before = widget.aria_snapshot()
+        control = widget.locator("input, button, select, [tabindex='0']").first
+        control.press("ArrowRight")
+        control.press("Enter")
+        page.wait_for_timeout(100)
+        assert widget.aria_snapshot() != before
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_without_scripts_a_page_can_be_read(name, chromium, address):
+    context = chromium.new_context(java_script_enabled=False, viewport={"width": 390, "height": 900})
+    page = context.new_page()
+    page.goto(f"{address}/{name}")
+    assert page.locator("h1").is_visible() and page.locator("#menu").is_visible()
+    for notice in page.locator(".widget noscript").all():
+        assert "needs JavaScript" in notice.inner_text()
+    context.close()

@@ -1,0 +1,371 @@
+"""The exercises of "Attention": stubs, solutions, other right answers, slips and their sentences."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from transformer_lab.attention import attention
+from transformer_lab.exercises import attention as ex
+from transformer_lab.exercises.check import Answer, _gradients, _slipped, _slipped_gradients, source
+
+EXERCISES = list(ex.chapter.exercises.values())
+WRITTEN = [e for e in EXERCISES if e.kind in ("implement", "debug")]  # the learner hands in a function
+PREDICTED = [e for e in EXERCISES if e.kind == "predict"]
+MEASURED = [e for e in EXERCISES if e.kind == "measure"]
+SLIPS = [pytest.param(e, slip, id=f"{e.name}-{slip.function.__name__}") for e in WRITTEN for slip in e.slips]
+
+
+def each(exercises):
+    return pytest.mark.parametrize("exercise", exercises, ids=lambda e: e.name)
+
+
+def run_cell(text):
+    """What a notebook cell that holds ``text`` shows: the value of its last line."""
+    names = {"torch": torch, "F": F, "ex": ex}
+    *body, last = text.rstrip().splitlines()
+    exec("\n".join(body), names)
+    return eval(last, names)
+
+
+def test_the_chapter_has_all_four_kinds():
+    assert len(EXERCISES) >= 6
+    assert {e.kind for e in EXERCISES} == {"implement", "predict", "debug", "measure"}
+    assert dir(ex) == sorted(e.name for e in EXERCISES)
+
+
+@each(EXERCISES)
+def test_the_untouched_cell_is_not_attempted_and_writes_nothing(exercise, progress_file):
+    result = run_cell(exercise.cell())
+    assert result.status == "not attempted" and not result
+    assert not progress_file.exists()
+
+
+@each(EXERCISES)
+def test_the_solution_passes_and_is_noted(exercise, progress_file):
+    answer = exercise.solve if exercise in WRITTEN else exercise.solve()
+    result = exercise.check(answer)
+    assert result, result
+    assert f"attention.{exercise.name}" in progress_file.read_text()
+
+
+@each(EXERCISES)
+def test_the_solution_that_is_shown_is_the_one_that_passes(exercise):
+    names = {"torch": torch}
+    exec(source(exercise.solve), names)
+    answer = names[exercise.name]
+    assert exercise.check(answer if exercise in WRITTEN else answer())
+    assert source(exercise.solve).splitlines()[0] in repr(exercise.solution())
+
+
+@each(EXERCISES)
+def test_hints_climb_and_then_run_out(exercise):
+    exercise._rung = 0
+    assert len(exercise.hints) >= 3
+    shown = [repr(exercise.hint()) for _ in exercise.hints]
+    assert len(set(shown)) == len(shown) and shown[0].startswith(f"Hint 1 of {len(shown)}")
+    for _ in range(2):
+        assert "No more hints" in repr(exercise.hint())
+
+
+@each(EXERCISES)
+def test_the_result_is_the_same_on_every_run(exercise):
+    answers = [s.function for s in exercise.slips] if exercise in WRITTEN else [exercise.solve()]
+    for answer in answers:
+        first, second = exercise.check(answer), exercise.check(answer)
+        assert repr(first) == repr(second) and first._repr_html_() == second._repr_html_()
+
+
+# --- right answers in other words ----------------------------------------------------------------------
+
+
+def average_by_loops(weights, values):
+    rows = []
+    for row in weights.tolist():
+        columns = zip(*values.tolist(), strict=True)
+        rows.append([sum(w * x for w, x in zip(row, column, strict=True)) for column in columns])
+    return torch.tensor(rows)  # float32 also for float64 inputs
+
+
+def average_into_zeros(weights, values):
+    out = torch.zeros(len(weights), values.shape[1])
+    for t, s in itertools.product(range(len(weights)), range(len(values))):
+        out[t] += weights[t, s] * values[s]
+    return out
+
+
+def sdpa_by_loops(q, k, v):
+    out = torch.zeros_like(q)
+    for b, h, t in itertools.product(*map(range, q.shape[:3])):
+        scores = torch.stack([q[b, h, t] @ key for key in k[b, h]])
+        e = (scores / q.shape[-1] ** 0.5).exp()
+        out[b, h, t] = (e[:, None] * v[b, h]).sum(0) / e.sum()
+    return out
+
+
+def sdpa_by_einsum(q, k, v):
+    weights = torch.softmax(torch.einsum("bhtd,bhsd->bhts", q, k) / q.size(3) ** 0.5, dim=3)
+    return torch.einsum("bhts,bhsd->bhtd", weights, v)
+
+
+class SdpaModule(nn.Module):
+    def forward(self, q, k, v):
+        return attention(q, k, v)[0]
+
+
+def masked_by_renormalising(q, k, v, mask):
+    e = (q @ k.mT * q.shape[-1] ** -0.5).exp() * mask
+    return e @ v / e.sum(-1, keepdim=True).clamp_min(1e-30)
+
+
+def masked_row_by_row(q, k, v, mask):
+    mask = mask.expand(*q.shape[:3], k.shape[2])
+    out = torch.zeros_like(q)
+    for b, h, t in itertools.product(*map(range, q.shape[:3])):
+        seen = mask[b, h, t].nonzero().squeeze(1)
+        if len(seen):
+            weights = (k[b, h, seen] @ q[b, h, t] / q.shape[-1] ** 0.5).softmax(0)
+            out[b, h, t] = weights @ v[b, h, seen]
+    return out
+
+
+def masked_nan_to_num(q, k, v, mask):
+    scores = torch.where(mask, q @ k.mT / q.shape[-1] ** 0.5, -torch.inf)
+    return scores.softmax(-1).nan_to_num(0.0) @ v
+
+
+def split_by_view(x, n_heads):
+    B, T, D = x.shape
+    return x.view(B, T, n_heads, D // n_heads).permute(0, 2, 1, 3).contiguous()
+
+
+def split_by_loop(x, n_heads):
+    width = x.shape[2] // n_heads
+    return torch.stack([x[:, :, h * width : (h + 1) * width] for h in range(n_heads)], dim=1)
+
+
+def repaired_with_the_library(x, w_q, w_k, w_v, w_o, n_heads):
+    q, k, v = (split_by_view(x @ w, n_heads) for w in (w_q, w_k, w_v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2) @ w_o
+
+
+def repaired_head_by_head(x, w_q, w_k, w_v, w_o, n_heads):
+    width, heads = x.shape[-1] // n_heads, []
+    for start in range(0, x.shape[-1], width):
+        q, k, v = (x @ w[:, start : start + width] for w in (w_q, w_k, w_v))
+        heads.append((q @ k.mT / width**0.5).softmax(-1) @ v)
+    return torch.cat(heads, dim=-1) @ w_o
+
+
+def repaired_in_place(x, w_q, w_k, w_v, w_o, n_heads):
+    q, k, v = x @ w_q, x @ w_k, x @ w_v
+    q, k, v = (t.unflatten(-1, (n_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, H, T, Dh)
+    scores = q @ k.transpose(-2, -1) / (x.shape[-1] / n_heads) ** 0.5
+    return (scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2) @ w_o
+
+
+RIGHT = {
+    "weighted_average": [
+        average_by_loops,
+        average_into_zeros,
+        lambda w, v: torch.einsum("ts,sd->td", w, v),
+        lambda w, v: (w[:, :, None] * v).sum(1),
+        torch.mm,
+        torch.no_grad()(lambda w, v: w @ v),
+    ],
+    "scaled_dot_product": [sdpa_by_loops, sdpa_by_einsum, SdpaModule(), SdpaModule().double()],
+    "masked_attention": [
+        masked_by_renormalising,
+        masked_row_by_row,
+        masked_nan_to_num,
+        F.scaled_dot_product_attention,
+        lambda q, k, v, mask: attention(q, k, v, mask)[0],
+    ],
+    "split_heads": [split_by_view, split_by_loop],
+    "find_the_fault": [repaired_in_place, repaired_with_the_library, repaired_head_by_head],
+}
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer"),
+    [
+        pytest.param(getattr(ex, name), a, id=f"{name}-{i}")
+        for name in RIGHT
+        for i, a in enumerate(RIGHT[name])
+    ],
+)
+def test_other_right_answers_pass(exercise, answer):
+    with torch.no_grad():  # whatever the cell around the check says about gradients
+        result = exercise.check(answer)
+    assert result, result
+
+
+@each(WRITTEN)
+def test_every_written_exercise_has_two_other_right_answers(exercise):
+    assert len(RIGHT[exercise.name]) >= 2
+
+
+def test_a_right_answer_in_another_precision_passes_with_a_remark():
+    result = ex.weighted_average.check(average_by_loops)
+    assert result and "for float64 inputs your answer came as float32" in result.message
+
+
+@each(WRITTEN)
+def test_reference_and_solution_were_written_apart_and_agree_with_the_package(exercise):
+    if exercise.name not in ("scaled_dot_product", "masked_attention"):
+        return
+    for case in exercise.cases():
+        ours, _ = attention(*case.tensors())
+        assert np.allclose(ours.double().numpy(), case.want, atol=1e-5)
+
+
+@each([e for e in WRITTEN if e.gradient])
+def test_the_solution_s_gradient_is_that_of_the_numpy_reference(exercise):
+    """The check takes gradients from the solution; here they meet finite differences of the reference."""
+    case = exercise._case(np.random.default_rng(1), exercise.sizes[1], torch.float64)
+    mix = np.random.default_rng(0).standard_normal(case.want.shape)
+    for name, gradient in _gradients(exercise.solve, case).items():
+        for spot in list(np.ndindex(gradient.shape))[:: max(1, gradient.size // 8)]:
+            step = np.zeros(gradient.shape)
+            step[spot] = 1e-6
+            up, down = (
+                exercise.reference(**{**case.inputs, name: case.inputs[name] + sign * step})
+                for sign in (1, -1)
+            )
+            assert abs(((up - down) * mix).sum() / 2e-6 - gradient[spot]) < 1e-6
+
+
+# --- slips ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("exercise", "slip"), SLIPS)
+def test_each_slip_gets_its_own_sentence(exercise, slip):
+    result = exercise.check(slip.function)
+    assert result.status == "not yet" and result.message == slip.sentence
+
+
+@each(WRITTEN)
+def test_no_two_slips_give_the_same_answers(exercise):
+    assert len(exercise.slips) >= 4
+    assert len({slip.sentence for slip in exercise.slips}) == len(exercise.slips)
+    cases = exercise.cases()
+    for one, other in itertools.permutations(exercise.slips, 2):
+        answers = [
+            Answer(other.function(*case.tensors()).double().numpy(), str(case.dtype).removeprefix("torch."))
+            for case in cases
+        ]
+        alike = all(_slipped(one, case, answer) for case, answer in zip(cases, answers, strict=True))
+        assert not alike, (one.sentence, other.sentence)
+
+
+def test_every_slip_runs_on_every_input():
+    for exercise in WRITTEN:
+        for slip in exercise.slips:
+            for case in exercise.cases():
+                assert isinstance(slip.function(*case.tensors()), torch.Tensor)
+
+
+def test_a_slip_that_shows_in_the_gradient_only():
+    """Its values are right, so nothing but the gradient tells."""
+    exercise, slip = ex.masked_attention, ex._nan_in_the_gradient.__name__
+    slip = next(s for s in exercise.slips if s.function.__name__ == slip)
+    case = exercise.cases()[1]
+    assert np.allclose(slip.function(*case.tensors()).double().numpy(), case.want)
+    gradient = _gradients(slip.function, case)
+    assert np.isnan(gradient["q"]).any() and _slipped_gradients(slip, [case], [gradient])
+
+
+# --- predictions and measurements ----------------------------------------------------------------------
+
+
+@each(PREDICTED)
+def test_each_wrong_prediction_has_its_own_sentence(exercise):
+    sentences = [exercise.check(value).message for value in exercise.wrong]
+    assert sentences == list(exercise.wrong.values()) and len(set(sentences)) == len(sentences) >= 4
+    assert not any(exercise.check(value) for value in exercise.wrong)
+
+
+@each(PREDICTED)
+def test_the_expected_prediction_is_what_the_code_gives(exercise):
+    assert exercise.solve() == exercise.expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "passes"),
+    [
+        ((2, 4, 3, 5), True),
+        ([2, 4, 3, 5], True),
+        (torch.Size([2, 4, 3, 5]), True),
+        (np.array([2, 4, 3, 5]), True),
+        ((2, 4, 3, 6), False),
+        ((2, 4, 3), False),
+        (("2", "4", "3", "5"), False),
+        ("(2, 4, 3, 5)", False),
+        (120, False),
+    ],
+)
+def test_shapes_are_accepted_in_any_form(answer, passes):
+    assert bool(ex.score_shape.check(answer)) is passes
+
+
+@pytest.mark.parametrize("answer", [8, 8.0, np.float32(8), torch.tensor(8), torch.tensor(8.001)])
+def test_numbers_are_accepted_in_any_form(answer):
+    assert ex.dot_product_spread.check(answer)
+
+
+@pytest.mark.parametrize("answer", ["8", True, (8,), 8j, float("nan"), 7.9, lambda: 8])
+def test_what_is_no_right_number_is_refused(answer):
+    result = ex.dot_product_spread.check(answer)
+    assert result.status == "not yet" and result.message
+
+
+@pytest.mark.parametrize("shared_keys", [False, True])
+def test_any_honest_measurement_lands_in_the_range(shared_keys):
+    for seed in range(20):
+        random = torch.Generator().manual_seed(seed)
+        q = torch.randn(1000, 1, 64, generator=random)
+        k = torch.randn(1 if shared_keys else 1000, 32, 64, generator=random)
+        scores = (q * k).sum(-1)
+        entropies = [torch.distributions.Categorical(logits=s).entropy().mean() for s in (scores, scores / 8)]
+        assert ex.head_entropy.check(entropies), entropies
+        assert ex.head_entropy.check(tuple(float(x) for x in entropies))
+
+
+def wrong_measurements():
+    random = torch.Generator().manual_seed(3)
+    scores = (torch.randn(2000, 1, 64, generator=random) * torch.randn(2000, 32, 64, generator=random)).sum(
+        -1
+    )
+    e = {d: torch.distributions.Categorical(logits=scores / d).entropy() for d in (1.0, 8.0, 64.0)}
+    bare, scaled, flat = (x.mean().item() for x in e.values())
+    return {
+        "other way round": (scaled, bare),
+        "bits": (bare / np.log(2), scaled / np.log(2)),
+        "base 10": (bare / np.log(10), scaled / np.log(10)),
+        "divided by d_k": (bare, flat),
+        "minus sign": (-bare, -scaled),
+        "mean over the keys": (bare / 32, scaled / 32),
+        "perplexities": tuple(e[d].exp().mean().item() for d in (1.0, 8.0)),
+        "entropy of scaled scores": (scaled, scaled),
+        "entropy of bare scores": (bare, bare),
+        "Not in the range": (1.0, 2.0),
+        "finite number": (float("nan"), scaled),
+        "Report 2 numbers": bare,
+    }
+
+
+@pytest.mark.parametrize(("says", "answer"), wrong_measurements().items())
+def test_each_wrong_measurement_is_told_why(says, answer):
+    result = ex.head_entropy.check(answer)
+    assert result.status == "not yet" and says in result.message, result
+
+
+def test_no_two_ranges_of_a_measurement_overlap():
+    for exercise in MEASURED:
+        boxes = [tuple(exercise.ranges.values()), *exercise.slips.values()]
+        for one, other in itertools.combinations(boxes, 2):
+            pairs = zip(one, other, strict=True)
+            assert any(a[1] < b[0] or b[1] < a[0] for a, b in pairs), (one, other)

@@ -1,0 +1,395 @@
+"""Hostile answers: each is told what is wrong, in time, and the notebook is afterwards as it was before."""
+
+import asyncio
+import builtins
+import functools
+import random
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from transformer_lab.exercises import attention as ex
+from transformer_lab.exercises import guard
+
+EXERCISE = ex.scaled_dot_product
+right = EXERCISE.solve
+
+
+def recurses(q, k, v):
+    return recurses(q, k, v)
+
+
+def recurses_with_a_raised_limit(q, k, v):
+    sys.setrecursionlimit(5000)
+    return recurses(q, k, v)
+
+
+def loops(q, k, v):
+    while True:
+        pass
+
+
+def loops_and_swallows(q, k, v):
+    while True:
+        try:
+            time.sleep(0.001)
+        except BaseException:
+            pass
+
+
+def sleeps(q, k, v):
+    time.sleep(3)
+    return right(q, k, v)
+
+
+def loops_in_a_message(q, k, v):
+    class Endless(Exception):
+        def __str__(self):
+            while True:
+                pass
+
+    raise Endless
+
+
+def breaks_its_message(q, k, v):
+    class Broken(Exception):
+        def __str__(self):
+            raise ValueError("no message")
+
+    raise Broken
+
+
+def in_place(q, k, v):
+    q /= q.shape[-1] ** 0.5
+    return (q @ k.mT).softmax(-1) @ v
+
+
+def reshapes_its_input(q, k, v):
+    answer = right(q, k, v)
+    q.unsqueeze_(0)
+    return answer
+
+
+def draws(q, k, v):
+    torch.rand(1)
+    return right(q, k, v)
+
+
+def seeds(q, k, v):
+    torch.manual_seed(0)
+    return right(q, k, v)
+
+
+def draws_in_python(q, k, v):
+    random.random()
+    return right(q, k, v)
+
+
+def draws_in_numpy(q, k, v):
+    np.random.rand()
+    return right(q, k, v)
+
+
+def changes_default_dtype(q, k, v):
+    torch.set_default_dtype(torch.float64)
+    return right(q, k, v)
+
+
+def patches_torch(q, k, v):
+    torch.softmax = lambda *_: None
+    return right(q, k, v)
+
+
+def patches_a_method(q, k, v):
+    torch.Tensor.softmax = lambda self, *_, **__: self
+    return q @ k.mT @ v
+
+
+def patches_builtins(q, k, v):
+    builtins.sum = lambda *_: 0
+    return right(q, k, v)
+
+
+def patches_numpy(q, k, v):
+    np.isclose = lambda *_, **__: np.array(True)
+    return q
+
+
+def patches_functional(q, k, v):
+    F.softmax = None
+    return right(q, k, v)
+
+
+def prints_for_ever(q, k, v):
+    while True:
+        print("here")
+
+
+def prints_a_lot(q, k, v):
+    for i in range(10_000):
+        print("row", i)
+    return q
+
+
+def writes_to_stderr(q, k, v):
+    print("a warning of mine", file=sys.stderr)
+    return q
+
+
+def exits(q, k, v):
+    sys.exit(1)
+
+
+def interrupts(q, k, v):
+    raise KeyboardInterrupt
+
+
+def yields(q, k, v):
+    yield q
+
+
+async def awaits(q, k, v):
+    await asyncio.sleep(0)
+
+
+def nests_errors(q, k, v):
+    try:
+        raise ValueError("first")
+    except ValueError as error:
+        raise KeyError("second") from error
+
+
+def memory(q, k, v):
+    return torch.zeros(10**15)
+
+
+def long_message(q, k, v):
+    raise ValueError("x" * 100_000)
+
+
+def names_an_address(q, k, v):
+    raise ValueError(f"bad object {object()}")
+
+
+class RightAtFirst:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, q, k, v):
+        self.calls += 1
+        return right(q, k, v) if self.calls == 1 else q
+
+
+KNOWN = {float(case.tensors()[0].sum()): case.want for case in EXERCISE.cases()}
+
+
+def remembers(q, k, v):
+    want = KNOWN.get(float(q.sum()))
+    return torch.zeros_like(q) if want is None else torch.from_numpy(want)
+
+
+class Halves(nn.Module):
+    def __call__(self, *args):
+        return right(*args).half()
+
+
+class Sneaky(torch.Tensor):
+    """Says that it equals everything."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function in (torch.Tensor.__eq__, torch.allclose, torch.isclose):
+            return torch.tensor(True)
+        return super().__torch_function__(function, types, args, kwargs)
+
+
+HOSTILE = {
+    "raises": (lambda q, k, v: 1 / 0, "raised ZeroDivisionError: division by zero"),
+    "wrong axes": (lambda q, k, v: q @ k, "raised RuntimeError"),
+    "wrong number of arguments": (lambda q: q, "raised TypeError"),
+    "name that is not defined": (lambda q, k, v: softmaxx(q), "name 'softmaxx' is not defined"),
+    "nested errors": (nests_errors, "raised KeyError: 'second'."),
+    "long message": (long_message, "xxx [...]."),
+    "address in the message": (names_an_address, "bad object <object object>."),
+    "message that raises": (breaks_its_message, "raised Broken."),
+    "recursion": (recurses, "raised RecursionError"),
+    "recursion with a raised limit": (recurses_with_a_raised_limit, "raised RecursionError"),
+    "exit": (exits, "raised SystemExit: 1"),
+    "interrupt": (interrupts, "raised KeyboardInterrupt."),
+    "memory": (memory, "raised RuntimeError"),
+    "returns None in the end": (lambda q, k, v: print("hello"), "returned nothing"),
+    "a tuple": (lambda q, k, v: (q, k), "this is a tuple of 2"),
+    "a list": (lambda q, k, v: q.tolist(), "this is a list"),
+    "an array": (lambda q, k, v: q.numpy(), "this is a ndarray"),
+    "a number": (lambda q, k, v: 1.0, "this is a float"),
+    "a generator": (yields, "this is a generator"),
+    "a coroutine": (awaits, "this is a coroutine"),
+    "a class": (nn.Identity, "this is an Identity"),
+    "integers": (lambda q, k, v: q.int(), "this is int32"),
+    "complex": (lambda q, k, v: q * 1j, "this is complex64"),
+    "half precision": (Halves(), "this is float16"),
+    "another device": (lambda q, k, v: q.to("meta"), "is on meta and the inputs are on cpu"),
+    "sparse": (lambda q, k, v: q.to_sparse(), "layout torch.sparse_coo"),
+    "wrong shape": (lambda q, k, v: q.sum(), "(B, H, T, Dh) = (1, 1, 2, 4)"),
+    "NaN": (lambda q, k, v: q * torch.nan, "given nan"),
+    "infinity": (lambda q, k, v: q / 0, "inf"),
+    "identity": (lambda q, k, v: q, "the first difference is at [0, 0, 0, 0]"),
+    "another object that equals all": (lambda q, k, v: q.as_subclass(Sneaky), "the first difference"),
+    "in place": (in_place, "changed its input `q` in place"),
+    "input reshaped": (reshapes_its_input, "changed its input `q` in place"),
+    "random numbers": (draws, "drew random numbers or set a seed"),
+    "seed": (seeds, "drew random numbers or set a seed"),
+    "Python's random numbers": (draws_in_python, "drew random numbers or set a seed"),
+    "NumPy's random numbers": (draws_in_numpy, "drew random numbers or set a seed"),
+    "default dtype": (changes_default_dtype, "changed torch's default dtype"),
+    "patched torch": (patches_torch, "replaced `torch.softmax`"),
+    "patched method": (patches_a_method, "replaced `torch.Tensor.softmax`"),
+    "patched builtins": (patches_builtins, "replaced `builtins.sum`"),
+    "patched NumPy": (patches_numpy, "replaced `numpy.isclose`"),
+    "patched functional": (patches_functional, "replaced `torch.nn.functional.softmax`"),
+    "prints a lot": (prints_a_lot, "Your code printed"),
+    "writes to stderr": (writes_to_stderr, "Your code printed"),
+    "the library": (F.scaled_dot_product_attention, "write it without calling it"),
+    "the library, hidden": (functools.partial(F.scaled_dot_product_attention), "write it without calling it"),
+    "no gradient": (torch.no_grad()(right), "no gradient flows back"),
+    "gradient cut at k": (lambda q, k, v: right(q, k.detach(), v), "no gradient reaches `k`"),
+    "gradient twice": (lambda q, k, v: 2 * (y := right(q, k, v)) - y.detach(), "with respect to `q` is not"),
+    "right once": (RightAtFirst(), "expected"),
+    "memory of the inputs": (remembers, "compute, do not remember"),
+    "the answer instead of the function": (torch.zeros(2, 3), "Hand in the function itself"),
+    "text": ("scaled_dot_product", "Hand in the function itself"),
+    "nothing": (None, "Hand in the function itself"),
+}
+ENDLESS = {
+    "loop": (loops, "so I stopped it"),
+    "loop that swallows": (loops_and_swallows, "still running when its time was up"),
+    "sleep": (sleeps, "could not be stopped"),
+    "loop in a message": (loops_in_a_message, "so I stopped it"),
+    "print for ever": (prints_for_ever, "so I stopped it"),
+}
+
+
+def surroundings():
+    return (
+        torch.get_rng_state().tolist(),
+        random.getstate(),
+        np.random.get_state()[1].tolist(),
+        torch.get_default_dtype(),
+        sys.getrecursionlimit(),
+        sys.stdout,
+        torch.softmax,
+        torch.Tensor.softmax,
+        "softmax" in vars(torch.Tensor),
+        F.softmax,
+        builtins.sum,
+        np.isclose,
+        torch.is_grad_enabled(),
+        threading.stack_size(),
+    )
+
+
+def check_hostile(answer, says, capfd, seconds):
+    before, begin = surroundings(), time.monotonic()
+    result = EXERCISE.check(answer, seconds=seconds)
+    assert time.monotonic() - begin < seconds + guard.GRACE + 1
+    assert surroundings() == before
+    assert result.status == "not yet" and says in result.message, result
+    for text in (repr(result), result._repr_html_()):
+        text = text.replace("\n", " ")
+        assert "Traceback" not in text and "transformer_lab" not in text and "site-packages" not in text
+        assert len(text) < 6000
+    printed = capfd.readouterr()
+    assert printed.out == printed.err == ""
+
+
+@pytest.mark.parametrize(("answer", "says"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_answers_are_told_why(answer, says, capfd):
+    check_hostile(answer, says, capfd, seconds=10)
+
+
+@pytest.mark.parametrize(("answer", "says"), ENDLESS.values(), ids=ENDLESS)
+def test_endless_answers_are_stopped_in_time(answer, says, capfd):
+    check_hostile(answer, says, capfd, seconds=0.5)
+
+
+def test_the_hostile_set_is_large():
+    assert len(HOSTILE) + len(ENDLESS) >= 40
+
+
+def test_an_error_names_the_learner_s_deepest_line():
+    def helper(q):
+        return q.reshape(7, 7)
+
+    def answer(q, k, v):
+        return helper(q)
+
+    message = EXERCISE.check(answer).message
+    assert "`return q.reshape(7, 7)`" in message and "The input was q (1, 1, 2, 4)" in message
+
+
+def test_what_was_printed_is_shown_also_when_the_answer_passes():
+    def answer(q, k, v):
+        print("scores", tuple(q.shape))
+        return right(q, k, v)
+
+    result = EXERCISE.check(answer)
+    assert result and "    scores (1, 1, 2, 4)" in repr(result)
+
+
+def test_an_endless_print_keeps_its_beginning_only():
+    text = repr(EXERCISE.check(prints_a_lot))
+    assert "row 0" in text and "row 9999" not in text and "..." in text
+
+
+def test_torch_patched_in_an_earlier_cell_makes_no_wrong_answer_right(monkeypatch):
+    monkeypatch.setattr(torch, "allclose", lambda *_, **__: True)
+    monkeypatch.setattr(torch, "equal", lambda *_: True)
+    monkeypatch.setattr(torch.Tensor, "softmax", lambda self, *_, **__: self, raising=False)
+    assert not EXERCISE.check(lambda q, k, v: (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v)
+
+
+def test_the_random_numbers_that_follow_are_those_without_the_check():
+    torch.manual_seed(3)
+    want = torch.rand(1)
+    torch.manual_seed(3)
+    EXERCISE.check(draws)
+    assert torch.equal(torch.rand(1), want)
+
+
+def test_an_interrupt_in_the_notebook_stops_the_check(monkeypatch):
+    calls = []
+
+    def interrupted(self, timeout=None):
+        calls.append(timeout)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return real(self, timeout)
+
+    real = threading.Thread.join
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    assert EXERCISE.check(loops).message == "You stopped the check."
+
+
+def test_the_time_limit_holds_for_the_gradient_too():
+    class Endless(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            while True:
+                pass
+
+    result = EXERCISE.check(lambda q, k, v: Endless.apply(right(q, k, v)), seconds=1)
+    assert "still running when its time was up" in result.message and "gradients" in result.message
+
+
+def test_the_forbidden_function_is_allowed_where_nothing_forbids_it():
+    assert ex.masked_attention.check(F.scaled_dot_product_attention)

@@ -1,0 +1,57 @@
+"""Results in a terminal and in a notebook: short, and harmless whatever the learner's code says."""
+
+import numpy as np
+
+from transformer_lab.exercises import attention as ex
+from transformer_lab.exercises.show import Code, Picture, Result, Shown
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)> `<b>code</b>`"
+
+
+def test_text_wraps_and_html_marks_code():
+    shown = Shown("Hint 1 of 3", ("Use `q @ k` here. " * 10,))
+    assert all(len(line) <= 88 for line in repr(shown).splitlines())
+    assert "<code>q @ k</code>" in shown._repr_html_() and "`" not in shown._repr_html_()
+
+
+def test_html_holds_no_markup_that_is_not_ours():
+    picture = Picture(np.ones((1, 1)), np.zeros((1, 1)), np.array([[True]]))
+    html = Result(EVIL, (EVIL, Code(EVIL), picture), status="not yet")._repr_html_()
+    assert "<script" not in html and "<img" not in html and "<b>" not in html
+
+
+def test_a_learner_s_message_cannot_inject_markup():
+    def answer(weights, values):
+        print(EVIL)
+        raise ValueError(EVIL)
+
+    html = ex.weighted_average.check(answer)._repr_html_()
+    assert "<script" not in html and "<img" not in html and "&lt;script&gt;" in html
+
+
+def test_the_picture_marks_what_differs():
+    want = np.array([[1.0, 2.0], [3.0, 4.0]])
+    got = np.array([[1.0, 2.5], [3.0, np.nan]])
+    picture = Picture(want, got, want != got)
+    assert picture.text().splitlines() == [
+        "    expected             given (* differs)",
+        "      1.000    2.000       1.000    2.500*",
+        "      3.000    4.000       3.000      nan*",
+    ]
+    assert "<strong>2.500*</strong>" in picture.html() and "<strong>1.000" not in picture.html()
+
+
+def test_a_result_is_true_only_when_passed():
+    for status, expected in (("passed", True), ("not yet", False), ("not attempted", False)):
+        assert bool(Result("", status=status)) is expected
+
+
+def test_an_exercise_says_what_it_is():
+    assert repr(ex.split_heads) == (
+        "Exercise `split_heads` (implement): Split into heads. Methods: check, hint, solution."
+    )
+
+
+def test_the_text_survives_a_terminal_without_unicode():
+    for exercise in ex.chapter.exercises.values():
+        repr(exercise.check(None)).encode("ascii")

@@ -1,0 +1,166 @@
+"""The widgets' arithmetic against numbers that PyTorch writes, in Node's own test runner (the files *.test.mjs)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+from torch import nn
+
+from tests.strict import require
+from tests.widgets.assets import load, tensor
+from transformer_lab.attention import MultiHeadAttention, attention
+from transformer_lab.models.number_reader import VOCABULARY, NumberReader, tokenize
+from transformer_lab.training.number_reader import encode, number_words, sample_numbers
+from transformer_lab.widgets import QueryKeyValue
+from transformer_lab.widgets._asset import export_model
+from transformer_lab.widgets.attention_heads import export_number_reader
+
+HERE = Path(__file__).parent
+NODE = Path(sys.executable).with_name("node")
+PAGE_MODEL = HERE.parents[1] / "book" / "_assets" / "models" / "number_reader.js"
+
+
+def randn(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def softmax_cases():
+    scores = [randn(5), randn(7) * 1e4, torch.zeros(3), torch.tensor([-1e300, 1e300]), torch.tensor([4.0])]
+    return [{"scores": s.tolist(), "weights": s.double().softmax(0).tolist()} for s in scores]
+
+
+def attention_cases():
+    shapes = [(1, 1, 1, 1), (3, 5, 4, 2), (4, 1, 6, 3), (2, 2, 1, 2)]
+    for scale in (1.0, 1e4):
+        for n_queries, n_keys, width, value_width in shapes:
+            q, k = scale * randn(n_queries, width), randn(n_keys, width)
+            v = randn(n_keys, value_width)
+            output, weights = attention(q, k, v)
+            yield {name: x.tolist() for name, x in locals().items() if isinstance(x, torch.Tensor)}
+
+
+def multi_head_cases():
+    for d_model, n_heads in [(4, 1), (6, 2), (8, 8)]:
+        for scale in (1.0, 100.0):
+            layer = MultiHeadAttention(d_model=d_model, n_heads=n_heads)
+            nn.init.normal_(layer.q_proj.weight, std=scale)
+            x, context = torch.randn(1, 3, d_model), torch.randn(1, 5, d_model)
+            yield {
+                "asset": export_model(layer, config={}, vocabulary=()),
+                "heads": n_heads,
+                "x": x[0].tolist(),
+                "context": context[0].tolist(),
+                "output": layer(x, context)[0].tolist(),
+                "weights": layer.weights(x, context)[0].tolist(),
+            }
+
+
+def number_readers():
+    trained = load(PAGE_MODEL.read_text("utf8"), "number_reader")
+    model = NumberReader(**trained["config"])
+    model.load_state_dict({name: tensor(record) for name, record in trained["tensors"].items()})
+    yield model
+    for sizes in ({}, {"d_model": 6, "n_heads": 3}):
+        yield NumberReader(**sizes)
+        extreme = NumberReader(**sizes)  # scores in the thousands: a softmax that is 0 or 1
+        extreme.q_proj.weight.data *= 3000
+        extreme.self_attention.q_proj.weight.data *= 3000
+        yield extreme
+
+
+def reader_cases():
+    """Every model reads text of every length, one lonely token included."""
+    generator = torch.Generator().manual_seed(0)
+    texts = [tokenize(number_words(n)) for n in [0, 12, 342_107, 777_777, *sample_numbers(8, generator)]]
+    for model in number_readers():
+        cases = [[1], *texts]
+        yield {"asset": export_number_reader(model), "reads": [read(model.double(), ids) for ids in cases]}
+
+
+def read(model: NumberReader, ids: list[int]) -> dict:
+    tokens = torch.tensor([ids])
+    return {
+        "tokens": ids,
+        "logits": model(tokens)[0].tolist(),
+        "digits": model(tokens)[0].argmax(-1).tolist(),
+        "placeWeights": model.place_weights(tokens)[0].tolist(),
+        "wordWeights": model.word_weights(tokens)[0].tolist(),
+    }
+
+
+def text_cases():
+    good = ["Forty-two", " nine  HUNDRED\nthousand, and seventeen. ", "zero", "one " * 11]
+    bad = ["", " ,-. ", "forty million", "<pad>", "one " * 12, "fourty"]
+    numbers = [*range(1200), 20_000, 100_000, 999_999, *sample_numbers(300, torch.Generator().manual_seed(1))]
+    return {
+        "vocabulary": VOCABULARY,
+        "good": [{"text": text, "tokens": tokenize(text)} for text in good],
+        "bad": [text for text in bad if raises(text)],
+        "numbers": [{"words": number_words(n).split(), "number": n} for n in numbers],
+        "nonsense": [
+            text.split()
+            for text in (
+                "one one",
+                "hundred",
+                "thousand",
+                "and",
+                "and one",
+                "one and",
+                "twenty eleven",
+                "eleven one",
+                "forty and two",
+                "ten hundred",
+                "one thousand thousand",
+                "zero one",
+                "one hundred and",
+                "two thousand and",
+                "thousand one",
+            )
+        ],
+    }
+
+
+def raises(text: str) -> bool:
+    with pytest.raises(ValueError):
+        tokenize(text)
+    return True
+
+
+def query_cases():
+    for divisor in (0.5, 2**0.5, 16.0):
+        q, k, v = 3 * torch.rand(2).double() - 1.5, randn(4, 2), randn(4, 2)
+        output, weights = attention(q[None] * 2**0.5 / divisor, k, v)
+        state = {"q": q.tolist(), "k": k.tolist(), "v": v.tolist(), "divisor": divisor}
+        yield {"state": state, "output": output[0].tolist(), "weights": weights[0].tolist()}
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    widget = QueryKeyValue()
+    numbers = {
+        "softmax": softmax_cases(),
+        "attention": list(attention_cases()),
+        "multiHead": list(multi_head_cases()),
+        "readers": list(reader_cases()),
+        "texts": text_cases(),
+        "queries": list(query_cases()),
+        "widget": {name: getattr(widget, name) for name in ("tokens", "q", "k", "v", "divisor")},
+        "cividis": [matplotlib.colormaps["cividis"](i / 100)[:3] for i in range(101)],
+    }
+    path = tmp_path_factory.mktemp("js") / "cases.json"
+    path.write_text(json.dumps(numbers), "utf8")
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in HERE.glob("*.test.mjs")))
+def test_in_node(name, cases):
+    require(NODE.exists(), "the JavaScript was not tested: there is no node beside this Python")
+    command = (NODE, "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON", "--test", HERE / name)
+    done = subprocess.run(command, env={"TRANSFORMER_LAB_CASES": str(cases)}, capture_output=True, text=True)
+    assert done.returncode == 0, f"\n{done.stdout}\n{done.stderr}"
+    assert "# fail 0" in done.stdout or "ℹ fail 0" in done.stdout

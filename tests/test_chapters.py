@@ -1,0 +1,55 @@
+"""One stem for everything that belongs to a chapter; what is missing on purpose stands in one map."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
+COMPANIONS = (
+    "transformer_lab/{}.py",
+    "transformer_lab/exercises/{}.py",
+    "tests/test_{}.py",
+    "tests/exercises/test_{}.py",
+)
+WITHOUT: dict[str, set[str]] = {}  # chapter -> the companions that it does without
+NO_CHAPTER = {"__init__", "check", "guard", "progress", "show"}  # the machinery in exercises/
+
+
+@pytest.mark.parametrize("stem", CHAPTERS)
+def test_a_chapter_has_its_companions(stem):
+    """A companion may also be a package of the same name."""
+    missing = {c for c in COMPANIONS if not _exists(c.format(stem))}
+    assert missing == WITHOUT.get(stem, set())
+
+
+def _exists(path: str) -> bool:
+    return (ROOT / path).exists() or (ROOT / path.removesuffix(".py") / "__init__.py").exists()
+
+
+def test_the_exceptions_are_chapters():
+    assert WITHOUT.keys() <= set(CHAPTERS)
+
+
+def test_a_chapter_is_in_the_table_of_contents_once():
+    entries = re.findall(r"file: book/(\w+)", (ROOT / "_toc.yml").read_text())
+    assert len(entries) == len(set(entries))
+    assert set(CHAPTERS) == {entry for entry in entries if (ROOT / "book" / f"{entry}.ipynb").exists()}
+
+
+def test_the_table_of_contents_names_files_that_exist():
+    for entry in re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text()):
+        assert any((ROOT / f"{entry}{suffix}").exists() for suffix in (".ipynb", ".md")), entry
+
+
+def test_exercises_belong_to_a_chapter():
+    stems = {path.stem for path in (ROOT / "transformer_lab" / "exercises").glob("*.py")}
+    assert stems - NO_CHAPTER <= set(CHAPTERS)
+
+
+def test_a_widget_belongs_to_a_chapter_and_comes_in_two_files():
+    folder = ROOT / "transformer_lab" / "widgets"
+    for stem in (path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")):
+        assert (folder / f"{stem}.js").exists(), stem
+        assert any(stem.startswith(f"{chapter}_") for chapter in CHAPTERS), stem

@@ -1,0 +1,779 @@
+"""Exercises of the chapter "Attention", in rising order.
+
+Each function here is a solution; the decorator above it makes the exercise, and the functions below it are
+slips: wrong answers that people write, each under the sentence that names it.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from .check import Chapter
+
+chapter = Chapter("attention", "Attention")
+
+
+def __dir__() -> list[str]:
+    """Only the exercises, so that completion offers no slips."""
+    return list(chapter.exercises)
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+# --- 1 -------------------------------------------------------------------------------------------------
+
+
+def _weighted_average_inputs(rng: np.random.Generator, T: int, S: int, D: int) -> dict[str, Any]:
+    return {"weights": _softmax(2 * rng.standard_normal((T, S))), "values": rng.standard_normal((S, D))}
+
+
+@chapter.implement(
+    title="A weighted average",
+    statement="""
+        Attention ends in an average. Each of T tokens has one row of weights over S tokens; a row sums to 1.
+        Each of the S tokens has a row of values, D numbers long. Mix the values: row t of your answer is the
+        sum of all rows of `values`, each times its weight in row t of `weights`.
+
+        A loop is as good as an operator here.
+        """,
+    hints=(
+        "Do one row by hand first: for token t the answer is "
+        "`weights[t, 0] * values[0] + weights[t, 1] * values[1] + ...`, D numbers.",
+        "Look at the shapes, (T, S) and (S, D), and at what must come out, (T, D). "
+        "Which axis has gone? That is the one to sum over.",
+        "A sum over the axis that the left one has last and the right one has first: that is a matrix "
+        "product. Python writes it `@`.",
+    ),
+    axes="T D",
+    inputs=_weighted_average_inputs,
+    sizes=((2, 3, 2), (3, 2, 4), (1, 4, 3), (4, 1, 2), (5, 6, 7)),
+    reference=lambda weights, values: np.stack([(row[:, None] * values).sum(0) for row in weights]),
+    gradient=False,  # a warm-up: numbers collected in a list are welcome
+)
+def weighted_average(weights, values):
+    """Average the rows of values (S, D) with the weights (T, S): an answer (T, D)."""
+    # Row t times column d, summed over the S tokens: what a matrix product is.
+    return weights @ values
+
+
+@weighted_average.slip("""
+    You divided by the number of tokens as well. The weights of a row already sum to 1: the weighted sum is
+    the average.""")
+def _divided_again(weights, values):
+    return weights @ values / values.shape[0]
+
+
+@weighted_average.slip("""
+    Every token counts the same in your answer: this is the plain mean of the values. Let each row of weights
+    decide how much of each token it takes.""")
+def _plain_mean(weights, values):
+    return values.mean(0).expand(weights.shape[0], -1)
+
+
+@weighted_average.slip("""
+    You took the value of the token with the largest weight. An average takes a share of every token, also of
+    those with small weights.""")
+def _largest_only(weights, values):
+    return values[weights.argmax(-1)]
+
+
+@weighted_average.slip("""
+    You ran a softmax over the weights. They are weights already, and a second softmax makes them nearly
+    equal.""")
+def _softmax_twice(weights, values):
+    return weights.softmax(-1) @ values
+
+
+@weighted_average.slip("""
+    You weighted the values but did not add them up: your answer still has the axis of the S tokens. Sum over
+    it.""")
+def _not_summed(weights, values):
+    return weights[:, :, None] * values
+
+
+@weighted_average.slip("""
+    You summed over the D features and kept the S tokens. It is the tokens that are averaged: sum over them,
+    keep the features.""")
+def _features_summed(weights, values):
+    return (weights[:, :, None] * values).sum(-1)
+
+
+# --- 2 -------------------------------------------------------------------------------------------------
+
+
+@chapter.predict(
+    title="The shape of the scores",
+    statement="""
+        Queries `q` have the shape (2, 4, 3, 8): two sentences, four heads, three query tokens, eight numbers
+        a query. Keys `k` have the shape (2, 4, 5, 8): the same, with five key tokens.
+
+        Before you run anything: what is the shape of `q @ k.transpose(-2, -1)`? Answer with a tuple of four
+        whole numbers.
+        """,
+    hints=(
+        "The first two axes are only carried along: sentences do not mix, heads do not mix.",
+        "What is left is, for one head, three rows of eight numbers and five rows of eight numbers. "
+        "Every row of the first meets every row of the second.",
+        "Each meeting leaves one number: the eight are multiplied in pairs and summed. How many meetings are "
+        "there, and what are their rows and columns?",
+    ),
+    expected=(2, 4, 3, 5),
+    wrong={
+        (2, 4, 5, 3): "You have keys in the rows. Rows belong to the queries: `q` stands on the left.",
+        (2, 4, 3, 8): "That is the shape of the queries, and of the output at the very end. A score is one "
+        "number for each pair of a query and a key.",
+        (2, 4, 5, 8): "That is the shape of the keys. A score is one number for each pair of a query and a "
+        "key; the eight features are summed away.",
+        (2, 4, 8, 8): "You kept the features and summed over the tokens, as if the queries had been "
+        "transposed. The product sums over the last axis of `q`: the eight features.",
+        (2, 4, 3, 3): "You compared the queries with themselves. There are five keys, so each query gets "
+        "five scores.",
+        (2, 4, 5, 5): "You compared the keys with themselves. There are three queries, so there are three "
+        "rows of scores.",
+        (3, 5): "Right for one head of one sentence. There are two sentences with four heads each, and none "
+        "of them is lost.",
+        (2, 3, 5): "Right for one head. There are four of them, and each has scores of its own.",
+        (2, 3, 5, 4): "The numbers are right, the places are not: heads stay the second axis, where they are "
+        "in `q` and `k`.",
+        (2, 4, 15): "Three times five scores is right. The product leaves them as a table of three rows and "
+        "five columns.",
+    },
+    otherwise="Not that shape. The two leading axes are carried along; then comes one row for each query, "
+    "with one score for each key.",
+    form="a tuple of four whole numbers",
+)
+def score_shape():
+    """Each of 2 sentences and 4 heads has its own table, 3 queries by 5 keys. The 8 features are summed."""
+    q, k = torch.zeros(2, 4, 3, 8), torch.zeros(2, 4, 5, 8)
+    return tuple((q @ k.transpose(-2, -1)).shape)  # (B, H, T, Dh) @ (B, H, Dh, S) -> (B, H, T, S)
+
+
+# --- 3 -------------------------------------------------------------------------------------------------
+
+
+@chapter.predict(
+    title="How far dot products spread",
+    statement="""
+        A query and a key have 64 entries each. All entries are independent random numbers with mean 0 and
+        variance 1. Their dot product is a random number too, with mean 0.
+
+        Before you run anything: what is its standard deviation?
+        """,
+    hints=(
+        "The dot product is a sum of 64 terms, each a product of two independent numbers. "
+        "What is the variance of one such product?",
+        "One product has the variance 1 · 1 = 1. For independent terms, the variance of the sum is the sum "
+        "of the variances.",
+        "So the variance is known. The question asks for the standard deviation: take the root.",
+    ),
+    expected=8.0,
+    wrong={
+        64.0: "64 is the variance. The standard deviation is its square root.",
+        1.0: "1 is the standard deviation of a single product. There are 64 of them in the sum, and "
+        "variances add up.",
+        4096.0: "That is 64 squared. Independent terms partly cancel: it is variances that add up, 64 "
+        "times 1, and then comes the root.",
+        0.125: "That is the factor which brings the spread back to 1, the 1/sqrt(d_k) of the formula. "
+        "The question is what it has to bring back.",
+        0.0: "0 is the mean. Single dot products lie on both sides of it; how far away, typically?",
+        16.0: "Twice too much: the terms are 64, not the 128 entries of both vectors, and a product of two "
+        "such entries has the variance 1.",
+        128.0**0.5: "You counted the 128 entries of both vectors. The sum has 64 terms, each the product of "
+        "one pair.",
+        32.0: "That is half of 64. Add up 64 variances of 1, then take the square root.",
+    },
+    otherwise="Not that number. Add up the variances of the 64 terms, then take the square root.",
+    form="one number",
+)
+def dot_product_spread():
+    """64 independent terms of variance 1 add up to the variance 64: dot products spread as sqrt(d_k) = 8."""
+    variance_of_one_term = 1.0  # E[q² k²] = E[q²] E[k²] = 1 · 1, and the mean is 0
+    return (64 * variance_of_one_term) ** 0.5
+
+
+# --- 4 -------------------------------------------------------------------------------------------------
+
+
+def _qkv(rng: np.random.Generator, B: int, H: int, T: int, S: int, Dh: int) -> dict[str, np.ndarray]:
+    return {name: rng.standard_normal((B, H, n, Dh)) for name, n in (("q", T), ("k", S), ("v", S))}
+
+
+def _attend(query: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Equation (1) for one query, in sums that can be followed with a pencil."""
+    scores = np.array([sum(a * b for a, b in zip(query, key, strict=True)) for key in keys])
+    shares = np.exp(scores / np.sqrt(len(query)))
+    return sum(share / shares.sum() * value for share, value in zip(shares, values, strict=True))
+
+
+def _scaled_dot_product_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    out = np.zeros_like(q)
+    for b, h, t in np.ndindex(q.shape[:3]):
+        out[b, h, t] = _attend(q[b, h, t], k[b, h], v[b, h])
+    return out
+
+
+@chapter.implement(
+    title="Scaled dot-product attention",
+    statement=r"""
+        Write the formula of the chapter as a function:
+
+        $$\mathrm{softmax}\left(\frac{q\,k^\top}{\sqrt{d_k}}\right) v$$
+
+        `q` has the shape (B, H, T, Dh); `k` and `v` have the shape (B, H, S, Dh); $d_k$ is Dh. Return only
+        the output, not the weights. It should work for any sizes, in float32 and float64, and gradients
+        should flow through it. `F.scaled_dot_product_attention` is off limits: you are writing it.
+        """,
+    hints=(
+        "Three lines: scores, weights, output. Print the shape of each and compare it with the chapter's.",
+        "The scores need `k` with its last two axes swapped: `k.transpose(-2, -1)`. Divide them by the "
+        "square root of Dh, which is `q.shape[-1]`.",
+        "The weights of one query must sum to 1 over the keys, and keys are the last axis of the scores: "
+        "`scores.softmax(dim=-1)`.",
+        "The output is the weighted average of the first exercise, `weights @ v`.",
+    ),
+    axes="B H T Dh",
+    inputs=_qkv,
+    sizes=((1, 1, 2, 3, 4), (2, 3, 4, 5, 6), (1, 2, 3, 1, 5), (3, 2, 1, 4, 8), (2, 4, 5, 7, 3)),
+    reference=_scaled_dot_product_reference,
+    forbidden=("scaled_dot_product_attention", "multi_head_attention_forward"),
+)
+def scaled_dot_product(q, k, v):
+    """Attend with q (B, H, T, Dh) to k and v (B, H, S, Dh): an output (B, H, T, Dh)."""
+    # One score for each pair of query and key: (B, H, T, Dh) @ (B, H, Dh, S) -> (B, H, T, S).
+    scores = q @ k.transpose(-2, -1)
+    # A sum of Dh products spreads as sqrt(Dh); dividing keeps the softmax from saturating.
+    scores = scores / q.shape[-1] ** 0.5
+    # Each query shares itself out over the keys, the last axis: rows sum to 1.
+    weights = scores.softmax(dim=-1)
+    return weights @ v
+
+
+@scaled_dot_product.slip("""
+    You left out the division by sqrt(Dh). The scores spread too far, and the softmax puts nearly all its
+    weight on one key.""")
+def _unscaled(q, k, v):
+    return (q @ k.mT).softmax(-1) @ v
+
+
+@scaled_dot_product.slip("""
+    You divided by Dh, not by its square root: the weights come out too flat.""")
+def _divided_by_width(q, k, v):
+    return (q @ k.mT / q.shape[-1]).softmax(-1) @ v
+
+
+@scaled_dot_product.slip("""
+    You multiplied by sqrt(Dh) where the formula divides: the weights come out far too sharp.""")
+def _multiplied(q, k, v):
+    return (q @ k.mT * q.shape[-1] ** 0.5).softmax(-1) @ v
+
+
+@scaled_dot_product.slip("""
+    You divided after the softmax. That shrinks the output but leaves the weights as sharp as before: divide
+    the scores, then take the softmax.""")
+def _divided_too_late(q, k, v):
+    return (q @ k.mT).softmax(-1) / q.shape[-1] ** 0.5 @ v
+
+
+@scaled_dot_product.slip("""
+    Your softmax runs over the queries: each key shares itself out. It is each query that shares itself out
+    over the keys, the last axis of the scores.""")
+def _softmax_over_queries(q, k, v):
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-2) @ v
+
+
+@scaled_dot_product.slip("""
+    Your softmax runs over the heads (dim=1), so heads compete with each other. It should run over the keys,
+    the last axis.""")
+def _softmax_over_heads(q, k, v):
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(1) @ v
+
+
+@scaled_dot_product.slip("""
+    Your softmax runs over all pairs of a query and a key at once. Each query has a softmax of its own: each
+    row should sum to 1.""")
+def _softmax_over_all_pairs(q, k, v):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    return scores.flatten(-2).softmax(-1).view_as(scores) @ v
+
+
+@scaled_dot_product.slip("""
+    You divided by the square root of the number of keys. What spreads the scores is the width of a head, Dh,
+    the last axis of q.""")
+def _scaled_by_keys(q, k, v):
+    return (q @ k.mT / k.shape[-2] ** 0.5).softmax(-1) @ v
+
+
+@scaled_dot_product.slip("""
+    You divided by the square root of the number of queries. What spreads the scores is the width of a head,
+    Dh, the last axis of q.""")
+def _scaled_by_queries(q, k, v):
+    return (q @ k.mT / q.shape[-2] ** 0.5).softmax(-1) @ v
+
+
+@scaled_dot_product.slip("""
+    You divided by the square root of H times Dh, the width of the whole model. Each head sums over its own Dh
+    numbers only.""")
+def _scaled_by_model_width(q, k, v):
+    return (q @ k.mT / (q.shape[1] * q.shape[-1]) ** 0.5).softmax(-1) @ v
+
+
+@scaled_dot_product.slip("""
+    There is no softmax: your weights are the bare scores. They may be negative and do not sum to 1.""")
+def _no_softmax(q, k, v):
+    return q @ k.mT / q.shape[-1] ** 0.5 @ v
+
+
+@scaled_dot_product.slip("""
+    You made the scores into weights by a sigmoid. Then each key is judged alone and rows do not sum to 1;
+    the softmax makes keys compete.""")
+def _sigmoid(q, k, v):
+    return (q @ k.mT / q.shape[-1] ** 0.5).sigmoid() @ v
+
+
+@scaled_dot_product.slip("""
+    You returned the weights. One step is left: with them, average the values.""")
+def _weights_returned(q, k, v):
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+
+
+@scaled_dot_product.slip("""
+    Keys and values are swapped: you compared the queries with the values and averaged the keys.""")
+def _keys_and_values_swapped(q, k, v):
+    return (q @ v.mT / q.shape[-1] ** 0.5).softmax(-1) @ k
+
+
+@scaled_dot_product.slip("""
+    You averaged the keys. The keys only say where to look; what is taken from there are the values.""")
+def _keys_averaged(q, k, v):
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ k
+
+
+# --- 5 -------------------------------------------------------------------------------------------------
+
+
+def _masked_inputs(
+    rng: np.random.Generator, B: int, H: int, T: int, S: int, Dh: int, per: str, blind: bool
+) -> dict[str, np.ndarray]:
+    """A mask with the axes ``per``; every row sees something and misses something, or the first is blind."""
+    length = {"B": B, "H": H, "T": T, "S": S, "1": 1}
+    mask = rng.random([length[axis] for axis in per]) < 0.5
+    rows = mask.reshape(-1, S)
+    rows[:, 0] = rng.random(len(rows)) < 0.5
+    rows[:, 1] = ~rows[:, 0]
+    if blind:
+        rows[0] = False
+    return {**_qkv(rng, B, H, T, S, Dh), "mask": mask}
+
+
+def _masked_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    out, seen = np.zeros_like(q), np.broadcast_to(mask, (*q.shape[:3], k.shape[2]))
+    for b, h, t in np.ndindex(q.shape[:3]):
+        if seen[b, h, t].any():  # the keys that may not be seen are simply not there
+            out[b, h, t] = _attend(q[b, h, t], k[b, h, seen[b, h, t]], v[b, h, seen[b, h, t]])
+    return out
+
+
+@chapter.implement(
+    title="Attention with a mask",
+    statement="""
+        Now some keys may not be seen: padding, or words that come later. `mask` is boolean, **True = may
+        attend**, and broadcasts to the scores (B, H, T, S). A key that may not be seen must get the weight 0,
+        and the weights of the others must still sum to 1.
+
+        One case needs care: a query that may see nothing at all. Its output should be zeros, not NaN, and its
+        gradient should be finite.
+        """,
+    hints=(
+        "Start from your answer to the exercise before. The mask acts between the scores and the softmax.",
+        "A softmax gives the weight 0 exactly where the score is minus infinity: "
+        '`scores.masked_fill(~mask, float("-inf"))`. The `~` turns "may attend" into "may not".',
+        "A row of nothing but minus infinity comes out of the softmax as NaN. What may not be seen has "
+        "the weight 0 in any case: set it, after the softmax, by a second `masked_fill`.",
+    ),
+    axes="B H T Dh",
+    inputs=_masked_inputs,
+    sizes=(
+        (1, 1, 2, 3, 4, "TS", False),
+        (1, 2, 3, 4, 2, "TS", True),
+        (2, 3, 4, 5, 6, "B11S", False),
+        (3, 2, 1, 4, 5, "B11S", True),
+        (2, 4, 5, 3, 7, "B1TS", True),
+        (2, 3, 4, 6, 5, "BHTS", True),
+    ),
+    reference=_masked_reference,
+)
+def masked_attention(q, k, v, mask):
+    """Attend only where mask is True; a query that may see nothing gets zeros: an output (B, H, T, Dh)."""
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+    # exp(-inf) = 0: what may not be seen takes no part in the softmax, and the others share the 1.
+    scores = scores.masked_fill(~mask, float("-inf"))
+    weights = scores.softmax(dim=-1)
+    # A row of nothing but -inf came out as 0 / 0 = NaN. Its weights are 0 as well.
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ v
+
+
+def _scores(q, k):
+    return q @ k.mT / q.shape[-1] ** 0.5
+
+
+@masked_attention.slip("""
+    Your mask works the wrong way round: you hid what may be seen. True means "may attend", so fill where the
+    mask is False (`~mask`).""")
+def _polarity_flipped(q, k, v, mask):
+    return _scores(q, k).masked_fill(mask, -torch.inf).softmax(-1).masked_fill(mask, 0.0) @ v
+
+
+@masked_attention.slip("""
+    You set hidden scores to 0. But exp(0) is 1, so a score of 0 still gets weight; only minus infinity gets
+    none.""")
+def _scores_times_mask(q, k, v, mask):
+    return (_scores(q, k) * mask).softmax(-1) @ v
+
+
+@masked_attention.slip("""
+    You zeroed hidden weights after the softmax, and what they held is lost: the rows no longer sum to 1. Mask
+    the scores, before the softmax.""")
+def _masked_too_late(q, k, v, mask):
+    return (_scores(q, k).softmax(-1) * mask) @ v
+
+
+@masked_attention.slip("""
+    A query that may see nothing gives NaN: its row of scores is all minus infinity, and the softmax divides 0
+    by 0. Set those weights to 0.""")
+def _nan_for_the_blind(q, k, v, mask):
+    return _scores(q, k).masked_fill(~mask, -torch.inf).softmax(-1) @ v
+
+
+@masked_attention.slip("""
+    A query that may see nothing gets the plain average of everything: in a row of equal scores, however low,
+    the softmax shares evenly. It should get zeros.""")
+def _average_for_the_blind(q, k, v, mask):
+    return _scores(q, k).masked_fill(~mask, -1e9).softmax(-1) @ v
+
+
+@masked_attention.slip("""
+    You added the mask to the scores, as 1 and 0. A visible key is then favoured a little, and nothing is
+    hidden; what is hidden needs minus infinity.""")
+def _mask_added(q, k, v, mask):
+    return (_scores(q, k) + mask).softmax(-1) @ v
+
+
+@masked_attention.slip("""
+    You did not use the mask: every query still sees every key.""")
+def _mask_ignored(q, k, v, mask):
+    return _scores(q, k).softmax(-1) @ v
+
+
+@masked_attention.slip("""
+    The mask is right, but the division by sqrt(Dh) got lost on the way.""")
+def _masked_unscaled(q, k, v, mask):
+    return (q @ k.mT).masked_fill(~mask, -torch.inf).softmax(-1).masked_fill(~mask, 0.0) @ v
+
+
+@masked_attention.slip("""
+    You set hidden scores to 0 and hidden weights to 0. In between, a score of 0 took its share in the
+    softmax, and that share is lost: give hidden keys the score minus infinity.""")
+def _scores_and_weights_times_mask(q, k, v, mask):
+    return ((_scores(q, k) * mask).softmax(-1) * mask) @ v
+
+
+@masked_attention.slip("""
+    Your softmax runs over the queries. It is each query that shares itself out over the keys it may see: the
+    last axis.""")
+def _masked_softmax_over_queries(q, k, v, mask):
+    return _scores(q, k).masked_fill(~mask, -torch.inf).softmax(-2).nan_to_num() @ v
+
+
+@masked_attention.slip("""
+    The values are right, but the gradient of a query that may see nothing is NaN: NaN arises in its softmax,
+    and setting the result to 0 afterwards does not keep it out of the backward pass. `masked_fill` on the
+    scores does, adding minus infinity does not.""")
+def _nan_in_the_gradient(q, k, v, mask):
+    hidden = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -torch.inf)
+    return (_scores(q, k) + hidden).softmax(-1).masked_fill(~mask, 0.0) @ v
+
+
+# --- 6 -------------------------------------------------------------------------------------------------
+
+
+def _split_heads_inputs(rng: np.random.Generator, B: int, T: int, H: int, Dh: int) -> dict[str, Any]:
+    return {"x": rng.standard_normal((B, T, H * Dh)), "n_heads": H}
+
+
+@chapter.implement(
+    title="Split into heads",
+    statement="""
+        After a projection, `x` has the shape (B, T, D), and its D features are the heads side by side: the
+        first Dh belong to head 0, the next Dh to head 1, and so on, with Dh = D / n_heads. Attention wants
+        the heads as an axis of their own, in front of the tokens: (B, H, T, Dh).
+
+        Move the numbers there. Nothing is computed, and every number keeps its token.
+        """,
+    hints=(
+        "Two steps, in this order: first cut the last axis in two, then move one axis.",
+        "Cutting D into (H, Dh) gives (B, T, H, Dh): `x.unflatten(-1, (n_heads, -1))`. H comes before Dh, "
+        "for the features of one head lie together.",
+        "Now H stands behind T and should stand before it: `transpose(1, 2)` swaps these two axes. A "
+        "`reshape` would give the same shape and mix the tokens.",
+    ),
+    axes="B H T Dh",
+    inputs=_split_heads_inputs,
+    sizes=((1, 2, 2, 3), (2, 3, 4, 5), (2, 5, 1, 4), (3, 1, 2, 4), (1, 4, 3, 1), (2, 6, 3, 4)),
+    reference=lambda x, n_heads: np.stack(np.split(x, n_heads, axis=-1), axis=1),
+)
+def split_heads(x, n_heads):
+    """Give each head its own axis: x (B, T, D) becomes (B, H, T, Dh)."""
+    # The features of one head lie together, so D is cut into H pieces of Dh: (B, T, H, Dh).
+    x = x.unflatten(-1, (n_heads, -1))
+    # Swap tokens and heads: (B, H, T, Dh). A reshape would cut the same memory at other places.
+    return x.transpose(1, 2)
+
+
+@split_heads.slip("""
+    The shape is right, the numbers are not: a bare reshape reads memory in order and mixes the tokens. Cut
+    the last axis first, then swap two axes.""")
+def _bare_reshape(x, n_heads):
+    B, T, D = x.shape
+    return x.reshape(B, n_heads, T, D // n_heads)
+
+
+@split_heads.slip("""
+    Your heads are interleaved: head 0 got the features 0, H, 2H, ... The features of one head lie together,
+    so cut D into (H, Dh), in this order.""")
+def _interleaved(x, n_heads):
+    return x.unflatten(-1, (-1, n_heads)).permute(0, 3, 1, 2)
+
+
+@split_heads.slip("""
+    The cut is right, and the heads still stand behind the tokens: (B, T, H, Dh). Swap these two axes.""")
+def _not_moved(x, n_heads):
+    return x.unflatten(-1, (n_heads, -1))
+
+
+@split_heads.slip("""
+    You put the heads in front of the batch: (H, B, T, Dh). Stack them along axis 1, behind the batch.""")
+def _heads_first(x, n_heads):
+    return torch.stack(x.chunk(n_heads, dim=-1))
+
+
+@split_heads.slip("""
+    Tokens and features of each head are swapped: (B, H, Dh, T). Each row should be one token.""")
+def _tokens_last(x, n_heads):
+    return x.unflatten(-1, (n_heads, -1)).permute(0, 2, 3, 1)
+
+
+@split_heads.slip("""
+    You swapped axes first and reshaped then: the reshape reads along the tokens and mixes them with features.
+    First cut the last axis, then swap.""")
+def _transposed_then_reshaped(x, n_heads):
+    B, T, D = x.shape
+    return x.transpose(1, 2).reshape(B, n_heads, T, D // n_heads)
+
+
+@split_heads.slip("""
+    You made heads of n_heads features each. `n_heads` is how many heads there are; each is D / n_heads
+    wide.""")
+def _count_taken_for_width(x, n_heads):
+    return x.unflatten(-1, (-1, n_heads)).transpose(1, 2)
+
+
+# --- 7 -------------------------------------------------------------------------------------------------
+
+
+def _find_the_fault_inputs(rng: np.random.Generator, B: int, T: int, H: int, Dh: int) -> dict[str, Any]:
+    D = H * Dh
+    matrices = {name: rng.standard_normal((D, D)) * D**-0.5 for name in ("w_q", "w_k", "w_v", "w_o")}
+    return {"x": 2 * rng.standard_normal((B, T, D)), **matrices, "n_heads": H}
+
+
+def _multi_head_reference(
+    x: np.ndarray, w_q: np.ndarray, w_k: np.ndarray, w_v: np.ndarray, w_o: np.ndarray, n_heads: int
+) -> np.ndarray:
+    out, width = np.zeros_like(x), x.shape[-1] // n_heads
+    for b, h in np.ndindex(len(x), n_heads):
+        head = slice(h * width, (h + 1) * width)
+        q, k, v = (x[b] @ w[:, head] for w in (w_q, w_k, w_v))
+        out[b, :, head] = [_attend(query, k, v) for query in q]
+    return out @ w_o
+
+
+def find_the_fault(x, w_q, w_k, w_v, w_o, n_heads):
+    """Attend with several heads: x (B, T, D) and matrices (D, D) to an output (B, T, D)."""
+    q, k, v = x @ w_q, x @ w_k, x @ w_v
+    q, k, v = (t.unflatten(-1, (n_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, H, T, Dh)
+    scores = q @ k.transpose(-2, -1) / x.shape[-1] ** 0.5
+    weights = scores.softmax(dim=-1)
+    heads = weights @ v
+    return heads.transpose(1, 2).flatten(2) @ w_o
+
+
+@chapter.debug(
+    broken=find_the_fault,
+    title="Find the fault",
+    statement="""
+        This function is multi-head self-attention, and one of its lines is wrong. Its symptom: with one head
+        it agrees with PyTorch to the last digit. With more heads it does not, and the more heads there are,
+        the flatter the weights come out: every token looks a little at every other one.
+
+        Find the line, repair it, and hand the function in.
+        """,
+    hints=(
+        "Which lines know how many heads there are, and which should know but do not?",
+        "Flat weights mean scores that are too small. Which line decides how large the scores are?",
+        "Scores spread as the square root of the number of products in their sum. After the split, how long "
+        "is one query?",
+        "A query of one head is Dh = D / n_heads long, and that is `q.shape[-1]`. `x` was never split.",
+    ),
+    axes="B T D",
+    inputs=_find_the_fault_inputs,
+    sizes=((1, 3, 2, 2), (2, 4, 3, 4), (1, 3, 1, 4), (2, 5, 4, 3), (1, 1, 2, 3), (2, 4, 6, 1)),
+    reference=_multi_head_reference,
+)
+def find_the_fault(x, w_q, w_k, w_v, w_o, n_heads):
+    """Attend with several heads: x (B, T, D) and matrices (D, D) to an output (B, T, D)."""
+    q, k, v = x @ w_q, x @ w_k, x @ w_v
+    q, k, v = (t.unflatten(-1, (n_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, H, T, Dh)
+    # Each score sums over the Dh numbers of one head, so it spreads as sqrt(Dh). The broken line divided by
+    # sqrt(D), the width before the split: too much by a factor sqrt(n_heads), and nothing for one head.
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+    weights = scores.softmax(dim=-1)
+    heads = weights @ v
+    return heads.transpose(1, 2).flatten(2) @ w_o
+
+
+def _multi_head(x, w_q, w_k, w_v, w_o, n_heads, divisor, dim=-1):
+    q, k, v = ((x @ w).unflatten(-1, (n_heads, -1)).transpose(1, 2) for w in (w_q, w_k, w_v))
+    return ((q @ k.mT / divisor).softmax(dim) @ v).transpose(1, 2).flatten(2) @ w_o
+
+
+@find_the_fault.slip("""
+    The symptom is still there: your function gives what the broken one gave. How long is a query of one head,
+    and what does the scaling think it is?""")
+def _still_broken(x, w_q, w_k, w_v, w_o, n_heads):
+    return _multi_head(x, w_q, w_k, w_v, w_o, n_heads, x.shape[-1] ** 0.5)
+
+
+@find_the_fault.slip("""
+    You found the line and took the scaling away. The weights are too sharp now, for one head too: it should
+    divide, by something smaller than before.""")
+def _scaling_removed(x, w_q, w_k, w_v, w_o, n_heads):
+    return _multi_head(x, w_q, w_k, w_v, w_o, n_heads, 1.0)
+
+
+@find_the_fault.slip("""
+    You found the line and the right width, Dh, but lost the square root.""")
+def _root_lost(x, w_q, w_k, w_v, w_o, n_heads):
+    return _multi_head(x, w_q, w_k, w_v, w_o, n_heads, x.shape[-1] / n_heads)
+
+
+@find_the_fault.slip("""
+    You found the line, but you divide by the square root of the number of heads. It is their width, Dh, that
+    spreads the scores.""")
+def _scaled_by_heads(x, w_q, w_k, w_v, w_o, n_heads):
+    return _multi_head(x, w_q, w_k, w_v, w_o, n_heads, n_heads**0.5)
+
+
+@find_the_fault.slip("""
+    You are nearly there: you divide by sqrt(D) / n_heads. The number of heads belongs under the root,
+    sqrt(D / n_heads).""")
+def _heads_outside_the_root(x, w_q, w_k, w_v, w_o, n_heads):
+    return _multi_head(x, w_q, w_k, w_v, w_o, n_heads, x.shape[-1] ** 0.5 / n_heads)
+
+
+@find_the_fault.slip("""
+    You found the line, but you divide by the square root of the number of tokens. It is the width of a head,
+    Dh, that spreads the scores.""")
+def _scaled_by_tokens(x, w_q, w_k, w_v, w_o, n_heads):
+    return _multi_head(x, w_q, w_k, w_v, w_o, n_heads, x.shape[1] ** 0.5)
+
+
+@find_the_fault.slip("""
+    You moved the softmax to the queries. It was right: each query shares itself out over the keys, the last
+    axis. The fault is in another line.""")
+def _softmax_moved(x, w_q, w_k, w_v, w_o, n_heads):
+    return _multi_head(x, w_q, w_k, w_v, w_o, n_heads, x.shape[-1] ** 0.5, dim=-2)
+
+
+# --- 8 -------------------------------------------------------------------------------------------------
+
+
+@chapter.measure(
+    title="What scaling does to the weights",
+    statement=r"""
+        Measure what the division by $\sqrt{d_k}$ is for. Draw at least a thousand random queries and, for
+        each, 32 random keys, all 64 numbers wide, with independent entries of mean 0 and variance 1
+        (`torch.randn`). For each query take the softmax of its 32 scores, and the entropy of these weights in
+        nats:
+
+        $$-\sum_{s=1}^{32} w_s \ln w_s$$
+
+        It is 0 when one key has all the weight, and $\ln 32 \approx 3.47$ when all keys share equally. Report
+        the mean over the queries, first for the bare scores, then for the scores divided by $\sqrt{d_k}$.
+        """,
+    hints=(
+        "Make `q` of the shape (1000, 64) and `k` of the shape (1000, 32, 64). The scores of query n are "
+        "`k[n] @ q[n]`, 32 numbers; all at once they are `(k * q[:, None]).sum(-1)`.",
+        "Where a weight is so small that it is stored as 0, its logarithm is minus infinity and the product "
+        "NaN. `scores.log_softmax(-1)` gives the logarithms without this accident.",
+        "The entropy sums over the 32 keys; then comes the mean over the queries: "
+        "`-(weights * logs).sum(-1).mean()`. Do it once for `scores` and once for `scores / 64**0.5`.",
+    ),
+    ranges={"without scaling": (0.42, 0.58), "with scaling": (2.96, 3.07)},
+    slips={
+        "The two numbers are the other way round: first without scaling, then with it.": (
+            (2.96, 3.07),
+            (0.42, 0.58),
+        ),
+        "These are bits: you took the logarithm to the base 2. Nats take the natural one, `torch.log`.": (
+            (0.61, 0.84),
+            (4.27, 4.43),
+        ),
+        "These come from the logarithm to the base 10. Nats take the natural one, `torch.log`.": (
+            (0.18, 0.252),
+            (1.28, 1.34),
+        ),
+        "The second number is too close to ln 32: you divided by d_k, not by its square root.": (
+            (0.42, 0.58),
+            (3.44, 3.467),
+        ),
+        "An entropy is not negative: the sum of w ln w is, so there is a minus sign in front of it.": (
+            (-0.58, -0.42),
+            (-3.07, -2.96),
+        ),
+        "You took the mean over the keys, too. Sum over the 32 keys, then take the mean over the queries.": (
+            (0.0131, 0.0182),
+            (0.0925, 0.096),
+        ),
+        "These are perplexities: the exponential of the entropy. Report the entropy itself.": (
+            (1.4, 2.3),
+            (18.5, 22.5),
+        ),
+        "Both numbers are the entropy of scaled scores. For the first one, leave out the division.": (
+            (2.96, 3.07),
+            (2.96, 3.07),
+        ),
+        "Both numbers are the entropy of bare scores. For the second one, divide by the root of 64.": (
+            (0.42, 0.58),
+            (0.42, 0.58),
+        ),
+    },
+    otherwise="Not in the range that a thousand queries give. Check: 64 entries of variance 1, 32 keys, the "
+    "softmax over the keys, the sum over the keys of -w ln w, the mean over the queries.",
+)
+def head_entropy():
+    """Without scaling about 0.5 nats, as if a query saw 1.6 keys; with it 3.0, as if it saw 20 of the 32."""
+    random = torch.Generator().manual_seed(0)
+    q = torch.randn(4000, 1, 64, generator=random)  # one query each ...
+    k = torch.randn(4000, 32, 64, generator=random)  # ... with 32 keys of its own
+    scores = (q * k).sum(-1)  # (4000, 32)
+
+    def entropy(scores):
+        logs = scores.log_softmax(-1)  # not softmax().log(): a weight may underflow to 0
+        return -(logs.exp() * logs).sum(-1).mean().item()
+
+    return entropy(scores), entropy(scores / 64**0.5)

@@ -1,0 +1,253 @@
+"""Run a learner's code so that nothing it does can hurt the notebook.
+
+The code runs in a thread of its own while the notebook's thread waits, because that is the one time limit
+that works everywhere: SIGALRM does not exist on Windows and reaches the main thread only; a trace function
+makes every line slow and is silent inside a C call; a new process cannot receive functions that were
+defined in a notebook (Windows and macOS start processes afresh). When the time is up, Python is asked to
+raise SystemExit in that thread (the one exception a thread may die of without a traceback). It takes
+effect at the next Python instruction; a thread that sleeps in a C call is left behind as a daemon and dies
+when the call returns. What no thread can stop is one C call that never lets go of the interpreter, such as
+``sum(itertools.count())``.
+"""
+
+import builtins
+import contextlib
+import ctypes
+import inspect
+import io
+import linecache
+import math
+import random
+import re
+import sys
+import sysconfig
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+GRACE = 1.0  # seconds in which a thread that was told to stop should do so
+KEPT = 2000  # characters of what the learner's code prints; the rest is counted only
+STACK = 64 * 2**20  # bytes: threads get little on some systems, and recursion must end in RecursionError
+
+# Replacing any of these from inside an answer would change the rest of the notebook.
+SHARED = (builtins, math, np, torch, torch.Tensor, torch.linalg, nn, nn.Module, nn.Linear, nn.functional)
+
+MADE_BY_PYTHON = {"__annotations__", "__annotations_cache__"}  # appear on a class when first looked at
+
+# Files whose lines are not the learner's: Python, what pip installed, and this package.
+NOT_THEIRS = tuple(
+    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    | {str(Path(__file__).parents[1]), str(Path(torch.__file__).parent)}
+)
+
+
+class Complaint(Exception):
+    """Raised beside the learner's code to end the run with a sentence of ours."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run: its value, or the sentences that say why there is none; and what it printed."""
+
+    value: Any = None
+    problem: tuple[str, ...] = ()
+    printed: str = ""
+    raised: bool = False  # whether the problem is an exception of the learner's code
+
+
+def run(job: Callable[[], Any], seconds: float) -> Outcome:
+    """Call ``job`` within ``seconds``, catch all it does, and put back what it disturbs.
+
+    >>> run(lambda: 1 / 0, seconds=5).problem
+    ('Your code raised ZeroDivisionError: division by zero.',)
+    """
+    done: dict[str, Any] = {}
+
+    def work() -> None:
+        try:
+            done["value"] = job()
+        except Complaint as complaint:
+            done["problem"] = (str(complaint),)
+        except BaseException as error:
+            with contextlib.suppress(SystemExit):  # told to stop while the message was being made
+                done["problem"], done["raised"] = describe(error), True
+
+    printed, stopped = _Printed(), ""
+    with _world_put_back() as disturbed, _quiet(printed):
+        stopped = _in_a_thread(work, seconds)
+    problem = (stopped,) if stopped else done.get("problem", ()) or tuple(disturbed)
+    raised = not stopped and done.get("raised", False)
+    return Outcome(None if problem else done["value"], problem, str(printed), raised)
+
+
+def describe(error: BaseException) -> tuple[str, ...]:
+    """Type, message and the learner's line; the rest of the traceback would only frighten.
+
+    >>> describe(KeyError("w"))
+    ("Your code raised KeyError: 'w'.",)
+    """
+    try:
+        text = str(error).strip()
+    except Exception:  # a message that cannot be made is the learner's too
+        text = ""
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", text).rstrip(".")  # addresses differ from run to run
+    text = text if len(text) <= 300 else text[:300] + " [...]"
+    said = f"Your code raised {type(error).__name__}" + (f": {text}." if text else ".")
+    line = _their_line(error)
+    return (said, line) if line else (said,)
+
+
+def _their_line(error: BaseException) -> str:
+    """The deepest line that the learner wrote, by number within its cell and as text; or nothing."""
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        file, number = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        if not file.startswith(NOT_THEIRS):
+            source = linecache.getline(file, number, trace.tb_frame.f_globals).strip()
+            found = f"It happened in line {number}" + (f": `{source}`" if source else ".")
+        trace = trace.tb_next
+    return found
+
+
+def _in_a_thread(work: Callable[[], None], seconds: float) -> str:
+    """Run ``work`` to its end, or say why it was stopped."""
+    thread = _start(work)
+    deadline = time.monotonic() + seconds
+    try:
+        while thread.is_alive() and time.monotonic() < deadline:
+            thread.join(0.05)  # in slices: on Windows a long wait cannot be interrupted
+    except KeyboardInterrupt:
+        _stop(thread)
+        return "You stopped the check."
+    if not thread.is_alive():
+        return ""
+    late = "Your code was still running when its time was up,"
+    if _stop(thread):
+        return f"{late} so I stopped it. The input is small: look for a loop that never ends."
+    return f"{late} and could not be stopped. If the notebook becomes slow, restart its kernel."
+
+
+def _start(work: Callable[[], None]) -> threading.Thread:
+    usual = threading.stack_size(STACK)
+    try:
+        thread = threading.Thread(target=work, daemon=True, name="exercise")
+        thread.start()
+    finally:
+        threading.stack_size(usual)
+    return thread
+
+
+def _stop(thread: threading.Thread) -> bool:
+    """Ask until the thread ends. A bare ``except:`` swallows what falls inside its ``try``, so ask often."""
+    deadline, usual = time.monotonic() + GRACE, sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        while thread.is_alive() and time.monotonic() < deadline:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+            )
+            thread.join(1e-4)
+    finally:
+        sys.setswitchinterval(usual)
+    return not thread.is_alive()
+
+
+class _Printed(io.TextIOBase):
+    """Standard output that keeps a beginning and forgets the rest: an endless print must not fill memory."""
+
+    def __init__(self) -> None:
+        self.kept, self.length = "", 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.kept += text[: KEPT - len(self.kept)]
+        self.length += len(text)
+        return len(text)
+
+    def __str__(self) -> str:
+        return self.kept + (" ..." if self.length > KEPT else "")
+
+
+@contextlib.contextmanager
+def _quiet(printed: _Printed) -> Iterator[None]:
+    with (
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # torch warns once a session: outputs would differ from run to run
+        yield
+
+
+@contextlib.contextmanager
+def _world_put_back() -> Iterator[list[str]]:
+    """Yield a list that afterwards says what was disturbed; all of it is as before then."""
+    disturbed: list[str] = []
+    dtype, recursion, chance = torch.get_default_dtype(), sys.getrecursionlimit(), _random_state()
+    names = [(owner, dict(vars(owner))) for owner in SHARED]
+    try:
+        yield disturbed
+    finally:
+        replaced = [name for owner, before in names for name in _restore(owner, before)]
+        if replaced:
+            what = ", ".join(f"`{name}`" for name in replaced)
+            disturbed.append(f"Your code replaced {what}; I put back what was there.")
+        sys.setrecursionlimit(recursion)
+        if torch.get_default_dtype() != dtype:
+            torch.set_default_dtype(dtype)
+            disturbed.append("Your code changed torch's default dtype, for all code; I put it back.")
+        if not _same_random_state(chance):
+            _set_random_state(chance)
+            disturbed.append(
+                "Your code drew random numbers or set a seed; this answer needs none. "
+                "I put the random state back."
+            )
+
+
+def _restore(owner: Any, before: dict[str, Any]) -> list[str]:
+    """Undo replaced names. A new name counts on a class only: there it hides an inherited one."""
+    now = vars(owner)
+    changed = [name for name, value in before.items() if now.get(name, ...) is not value]
+    added = [n for n in now if n not in before and n not in MADE_BY_PYTHON] if inspect.isclass(owner) else []
+    for name in changed:
+        setattr(owner, name, before[name])
+    for name in added:
+        delattr(owner, name)
+    where = owner.__name__ if isinstance(owner, types.ModuleType) else f"torch.{owner.__name__}"
+    return [f"{where}.{name}" for name in changed + added]
+
+
+def _random_state() -> tuple[Any, ...]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return torch.get_rng_state(), cuda, random.getstate(), np.random.get_state()
+
+
+def _set_random_state(state: tuple[Any, ...]) -> None:
+    cpu, cuda, python, numpy = state
+    torch.set_rng_state(cpu)
+    if cuda:
+        torch.cuda.set_rng_state_all(cuda)
+    random.setstate(python)
+    np.random.set_state(numpy)
+
+
+def _same_random_state(state: tuple[Any, ...]) -> bool:
+    cpu, _, python, numpy = state
+    now = np.random.get_state()
+    return (
+        torch.equal(cpu, torch.get_rng_state())
+        and python == random.getstate()
+        and bool((numpy[1] == now[1]).all())
+        and numpy[2:] == now[2:]
+    )

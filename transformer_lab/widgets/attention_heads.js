@@ -1,0 +1,348 @@
+// Which words does each digit look at? A small trained model reads number words in the browser, head by head.
+// traits (see attention_heads.py): text, asset, asset_bytes, asset_wanted, asset_data.
+import { heatMap, HEAT_MAP_LOOK } from "./heat_map.js";
+import { afterPause, announcer, cividis, element, follow, wear, write } from "./parts.js";
+import { add, argmax, decodeTensors, headedAttention, linear, multiHeadAttention } from "./runtime.js";
+
+const PLACES = ["100\u202f000", "10\u202f000", "1\u202f000", "100", "10", "1"]; // narrow spaces
+const PLACE_NAMES = ["hundred thousands", "ten thousands", "thousands", "hundreds", "tens", "ones"];
+const EXAMPLES = ["nine hundred thousand and seventeen", "forty thousand and forty", "twelve"];
+const HINT = "Hyphens, commas and capitals do not matter.";
+const PATIENCE = 8000; // milliseconds
+
+/** Token ids of number words and the full stop that ends them; throws one sentence for the reader. */
+export function tokenize(text, vocabulary, maxLength) {
+  const words = text.toLowerCase().split(/[\s,.-]+/).filter(Boolean);
+  if (!words.length) throw new Error("There is no word here: write a number, such as forty-two.");
+  const stranger = words.find((word) => vocabulary.indexOf(word) < 2);
+  if (stranger) throw new Error(`The model never learned “${stranger}”: it knows number words below a million.`);
+  if (words.length >= maxLength)
+    throw new Error(`These are ${words.length} words: the model reads at most ${maxLength - 1}.`);
+  return [...words, "."].map((word) => vocabulary.indexOf(word));
+}
+
+/** What the words say, by the rules of English; null if they are not one number. */
+export function numberOf(words) {
+  const small = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    .concat(" seventeen eighteen nineteen").split(" ");
+  const tens = "twenty thirty forty fifty sixty seventy eighty ninety".split(" ");
+  const value = (word) => (small.includes(word) ? small.indexOf(word) : 20 + 10 * tens.indexOf(word));
+  const one = small.slice(1, 10).join("|");
+  const below100 = `(?:(?:${small.slice(1).join("|")})|(?:${tens.join("|")})(?: (?:${one}))?)`;
+  const below1000 = `(?:(?:${one}) hundred(?: (?:and )?${below100})?|${below100})`;
+  const whole = new RegExp(`^(?:zero|(?:(${below1000}) thousand)?(?:(?:^| | and )(${below1000}))?)$`);
+  const found = whole.exec(words.join(" "));
+  if (!found) return null;
+  const read = (group = "") => group.split(" ").filter((word) => word && word !== "and")
+    .reduce((sum, word) => (word === "hundred" ? 100 * sum : sum + value(word)), 0);
+  return 1000 * read(found[1]) + read(found[2]);
+}
+
+/** NumberReader.forward, with everything that it looks at on the way. Weights are (H, queries, words). */
+export function readNumber({ config, weights }, tokens) {
+  const words = tokens.map((id) => weights.embed.weight[id]);
+  const x = add(words, weights.positions.weight.slice(0, tokens.length));
+  const within = multiHeadAttention(x, x, config.n_heads, weights.self_attention);
+  const context = add(x, within.output);
+  const { output, weights: placeWeights } = headedAttention(
+    linear(weights.places.weight, weights.q_proj), linear(context, weights.k_proj), linear(words, weights.v_proj), config.n_heads);
+  const logits = linear(output, weights.digit_head);
+  return { logits, digits: logits.map(argmax), placeWeights, wordWeights: within.weights };
+}
+
+/** asset_data -> a model that `readNumber` takes. */
+export function decodeModel({ config, vocabulary, tensors }) {
+  return { config, vocabulary, weights: decodeTensors(tensors) };
+}
+
+const LOOK = `
+.tl-heads { display: grid; gap: .9rem; }
+.tl-heads > * { min-width: 0; }
+.tl-heads textarea {
+  display: block; width: 100%; margin: .2rem 0; padding: .45rem .6rem; field-sizing: content; resize: none; border: 1px solid var(--muted); border-radius: .4rem;
+  background: var(--surface); color: var(--text); font: inherit; font-size: 1rem;
+}
+.tl-heads textarea[aria-invalid="true"] { border-color: var(--key); }
+.tl-heads .tl-choices { display: flex; flex-wrap: wrap; gap: .4rem; }
+.tl-heads .tl-choices button { font-size: .8125rem; text-align: start; }
+.tl-heads .tl-news { min-height: 1.5em; color: var(--muted); font-size: .875rem; }
+.tl-heads :has(> [aria-invalid="true"]) + .tl-news { color: var(--key-text); }
+.tl-heads .tl-note { padding: .6rem .75rem; border-radius: .5rem; background: color-mix(in srgb, var(--query) 9%, transparent); }
+.tl-heads .tl-load { display: grid; gap: .7rem; justify-items: start; }
+.tl-heads [hidden] { display: none; }
+.tl-heads .tl-picture { display: grid; gap: .9rem; }
+.tl-heads .tl-reading { display: flex; flex-wrap: wrap; gap: .6rem 1.5rem; align-items: center; }
+.tl-heads fieldset { min-width: 0; margin: 0; padding: 0; border: 0; }
+.tl-heads legend { float: left; margin: 0 .7rem 0 0; padding: 0; color: var(--muted); font-size: inherit; line-height: 1.9rem; }
+.tl-heads .tl-digits { display: flex; gap: .3rem; }
+.tl-heads .tl-digits legend { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.tl-heads .tl-digit { position: relative; display: grid; justify-items: center; cursor: pointer; }
+.tl-heads .tl-digit:nth-of-type(4) { margin-left: .5rem; }
+.tl-heads .tl-digit input { position: absolute; opacity: 0; inset: 0; width: 100%; height: 100%; cursor: pointer; }
+.tl-heads .tl-digit b {
+  display: grid; place-items: center; width: 2.6rem; height: 3rem; border: 2px solid var(--line); border-radius: .4rem;
+  color: var(--output-text); font-size: 1.6rem; font-variant-numeric: tabular-nums; line-height: 1;
+}
+.tl-heads .tl-digit:hover b { border-color: var(--query); }
+.tl-heads .tl-digit :checked + b { border-color: var(--query); background: color-mix(in srgb, var(--query) 14%, transparent); }
+.tl-heads .tl-digit :focus-visible + b { outline: 3px solid var(--query); outline-offset: 2px; }
+.tl-heads .tl-digit small { color: var(--muted); font-size: .6875rem; }
+.tl-heads .tl-truth { flex: 1 1 11rem; }
+.tl-heads .tl-strip { display: flex; flex-wrap: wrap; gap: .3rem; margin: 0; padding: 0; list-style: none; }
+.tl-heads .tl-strip li {
+  display: grid; justify-items: center; min-width: 2.6rem; margin: 0; padding: .25rem .4rem; border-radius: .4rem; line-height: 1.25;
+}
+.tl-heads .tl-strip small { font-size: .75rem; }
+.tl-heads .tl-strip .tl-asking { outline: 2px solid var(--query); outline-offset: 1px; }
+.tl-heads .tl-caption { min-height: 3em; }
+.tl-heads .tl-controls { display: flex; flex-wrap: wrap; gap: .3rem 1.6rem; }
+.tl-heads .tl-controls label { display: inline-flex; gap: .35rem; align-items: center; min-height: 1.9rem; margin-right: .8rem; }
+@container (min-width: 34rem) { .tl-heads .tl-caption { min-height: 1.5em; } }
+.tl-heads .tl-maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1rem 1.25rem; }
+`;
+
+function render({ model, el }) {
+  const life = new AbortController();
+  const { signal } = life;
+  wear(HEAT_MAP_LOOK + LOOK, signal);
+  const listen = (node, type, handler) => node.addEventListener(type, handler, { signal });
+
+  const field = element("textarea", { rows: 2, autocomplete: "off", autocapitalize: "off", spellcheck: "false" });
+  const news = element("p", { class: "tl-news", role: "status" }, HINT); // the hint keeps the place for a fault
+  const loader = makeLoader(model, signal);
+  const picture = makePicture(signal);
+  const form = element("form", { class: "tl-heads" }, // radio buttons group by form: several views do not mix
+    element("div", {}, element("label", {}, "A number in words, below a million", field), news),
+    element("div", { class: "tl-choices", role: "group", "aria-label": "Examples" }, ...EXAMPLES.map((text) => {
+      const button = element("button", { type: "button" }, text);
+      listen(button, "click", () => { field.value = text; read(); });
+      return button;
+    })),
+    loader.root, picture.root);
+  const root = element("div", { class: "tl-widget", role: "group", "aria-label": "Attention of a model that reads numbers" }, form);
+  el.append(root);
+
+  let reader = null; // the model, once its weights are here
+  const complain = afterPause((sentence) => {
+    write(news, sentence);
+    field.setAttribute("aria-invalid", "true");
+  }, 600, signal); // nobody likes to be corrected in the middle of a word
+
+  function read() { // view -> model: only text that the model can read
+    if (!reader) return;
+    complain.stop();
+    try {
+      tokenize(field.value, reader.vocabulary, reader.weights.positions.weight.length);
+    } catch (error) {
+      complain(error.message);
+      return;
+    }
+    write(news, HINT);
+    field.removeAttribute("aria-invalid");
+    model.set("text", field.value);
+    model.save_changes();
+  }
+  function draw() { // model -> view, and never the other way
+    const text = model.get("text");
+    if (field.value !== text) field.value = text;
+    if (!reader) return;
+    const tokens = tokenize(text, reader.vocabulary, reader.weights.positions.weight.length);
+    picture.draw(tokens.map((id) => reader.vocabulary[id]), readNumber(reader, tokens));
+  }
+  function receive() {
+    const data = model.get("asset_data");
+    if (!data || data.error) return;
+    const typed = field.value;
+    reader = decodeModel(data);
+    loader.root.hidden = true;
+    picture.root.hidden = false;
+    draw();
+    field.value = typed;
+    read();
+  }
+  listen(field, "input", read);
+  listen(form, "submit", (event) => event.preventDefault());
+  listen(field, "keydown", (event) => {
+    event.stopPropagation(); // JupyterLab's shortcuts are single letters
+    if (event.key === "Enter") event.preventDefault(); // one number, however long its line
+  });
+  follow(model, ["text"], draw, signal);
+  follow(model, ["asset_data"], receive, signal);
+  draw();
+  receive();
+  return () => { life.abort(); root.remove(); };
+}
+
+/** The button that asks for the weights, and what became of the wish. */
+function makeLoader(model, signal) {
+  const size = `${Math.round(model.get("asset_bytes") / 1000)} KB`;
+  const button = element("button", { type: "button", class: "tl-main" });
+  const news = element("p", { role: "status" });
+  const root = element("div", { class: "tl-note tl-load" },
+    element("p", {}, "A small model learned to read number words. Load it, and see which words each digit looks at. "
+      + "It runs in your browser; what you type stays there."), button, news);
+  const lose = afterPause(() => {
+    write(news, "No answer yet: in a notebook, run the cell above; on a slow connection, wait a little more.");
+    write(button, "Ask again");
+    button.disabled = false;
+  }, PATIENCE, signal);
+
+  button.addEventListener("click", () => {
+    if (model.get("asset_wanted")) model.set("asset_wanted", false); // an old wish that nobody answered
+    model.set("asset_wanted", true);
+    model.save_changes();
+    lose();
+  }, { signal });
+  function draw() {
+    const waiting = model.get("asset_wanted");
+    if (!waiting) lose.stop();
+    button.disabled = waiting;
+    write(button, waiting ? "Loading…" : `Load the model (${size})`);
+    write(news, (!waiting && model.get("asset_data")?.error) || "");
+  }
+  follow(model, ["asset_wanted", "asset_data"], draw, signal);
+  draw();
+  return { root };
+}
+
+/** Everything that needs the model: the digits, the words they light up, and the heat maps. */
+function makePicture(signal) {
+  const listen = (node, type, handler) => node.addEventListener(type, handler, { signal });
+  let [words, result, row, column] = [[], null, -1, -1]; // row: who looks; column: the word pointed at, or -1
+
+  const digits = makeDigits((place) => { look.value = "digits"; point(place, -1); }, signal);
+  const truth = element("p", { class: "tl-truth" });
+  const strip = makeStrip((word) => { if (look.value === "words") point(word, -1); }, signal);
+  const caption = element("p", { class: "tl-caption" });
+  const look = choice("look", "Who looks at the words?", [["digits", "digits"], ["words", "words"]]);
+  const head = choice("head", "Heads", []);
+  const numbers = element("input", { type: "checkbox" });
+  const maps = element("div", { class: "tl-maps" });
+  const grids = [];
+  const { region, say } = announcer(signal);
+  const controls = element("div", { class: "tl-controls" }, look.root, head.root, element("label", {}, numbers, "Numbers"));
+  const root = element("div", { class: "tl-picture", hidden: "" },
+    element("p", { class: "tl-note" }, "Try this first: go over the digits from left to right and watch the words. "
+      + "Then turn the last word into another one: which digits change, and which look elsewhere?"),
+    element("div", { class: "tl-reading" }, digits.root, truth),
+    strip.root, caption, controls, maps, region);
+
+  listen(look.root, "change", () => { row = -1; show(); });
+  listen(head.root, "change", show);
+  listen(numbers, "change", show);
+
+  function draw(newWords, newResult) {
+    [words, result, column] = [newWords, newResult, -1];
+    const count = result.placeWeights.length;
+    if (grids.length < count) {
+      while (grids.length < count) grids.push(heatMap({ onPoint: point, signal }));
+      head.offer([["all", count === 2 ? "both" : "all"], ...[...grids.keys()].map((h) => [String(h), String(h + 1)])]);
+    }
+    show();
+  }
+  function point(newRow, newColumn) {
+    [row, column] = [newRow, newColumn];
+    show();
+  }
+  function show() {
+    const byDigits = look.value === "digits";
+    const weights = byDigits ? result.placeWeights : result.wordWeights;
+    if (row < 0 || row >= weights[0].length) row = byDigits ? Math.max(result.digits.findIndex((d) => d > 0), 0) : 0;
+    if (column >= words.length) column = -1;
+    const shown = [...grids.keys()].filter((h) => head.value === "all" || head.value === String(h));
+    const mean = words.map((_, s) => shown.reduce((sum, h) => sum + weights[h][row][s], 0) / shown.length);
+
+    digits.draw(result.digits, byDigits ? row : -1);
+    const verdict = compare(words, result.digits);
+    write(truth, verdict);
+    strip.draw(words, mean, byDigits ? -1 : row);
+    const inHeads = shown.length === 1 ? `In head ${shown[0] + 1}` : `On average over ${shown.length} heads`;
+    const sentence = `${inHeads}, ${describe(row, column, mean)}`;
+    write(caption, sentence);
+    maps.replaceChildren(...shown.map((h) => grids[h].root));
+    for (const h of shown) {
+      grids[h].draw({
+        title: `Head ${h + 1}: ${byDigits ? "digits" : "words"} looking at words`, numbers: numbers.checked,
+        rows: byDigits ? PLACES : words, columns: words, weights: weights[h],
+      });
+      grids[h].mark(row, column);
+    }
+    say(`${verdict} ${sentence}`);
+  }
+  function describe(row, column, mean) {
+    const who = look.value === "digits" ? `the ${PLACE_NAMES[row]} digit, ${result.digits[row]},` : `“${words[row]}”`;
+    if (column >= 0) return `${who} gives “${words[column]}” a weight of ${mean[column].toFixed(2)}.`;
+    const order = [...words.keys()].sort((a, b) => mean[b] - mean[a]).slice(0, 3);
+    const parts = order.filter((s, i) => i === 0 || mean[s] >= 0.1).map((s) => `“${words[s]}” (${mean[s].toFixed(2)})`);
+    return `${who} looks most at ${parts.join(", then at ")}.`;
+  }
+  return { root, draw };
+}
+
+function compare(words, digits) {
+  const [said, made] = [numberOf(words.slice(0, -1)), Number(digits.join(""))];
+  const print = (n) => n.toLocaleString("en").replace(",", "\u202f");
+  if (said === null) return `The model reads ${print(made)}; but these words are not one number.`;
+  if (said === made) return `The model reads ${print(made)}, as the words say. ✓`;
+  return `The model reads ${print(made)}, but the words say ${print(said)}. ✗`;
+}
+
+/** Six figures; native radio buttons, so the arrow keys go from one to the next. */
+function makeDigits(onChoose, signal) {
+  const parts = PLACES.map((place, i) => {
+    const input = element("input", { type: "radio", name: "place" });
+    const figure = element("b");
+    const label = element("label", { class: "tl-digit" }, input, figure, element("small", {}, place));
+    input.addEventListener("input", () => onChoose(i), { signal });
+    label.addEventListener("pointerenter", () => onChoose(i), { signal });
+    return { label, input, figure };
+  });
+  const root = element("fieldset", { class: "tl-digits" },
+    element("legend", {}, "What the model reads: choose a digit to see where it looks"), ...parts.map((part) => part.label));
+  function draw(digits, chosen) {
+    parts.forEach(({ input, figure }, i) => {
+      write(figure, String(digits[i]));
+      input.checked = i === chosen;
+    });
+  }
+  return { root, draw };
+}
+
+/** The words, lit by weight. Screen readers get the same from the caption and the maps. */
+function makeStrip(onPoint, signal) {
+  const root = element("ul", { class: "tl-strip", "aria-hidden": "true" });
+  for (const type of ["pointerover", "click"]) root.addEventListener(type, (event) => {
+    const index = [...root.children].indexOf(event.target.closest("li"));
+    if (index >= 0) onPoint(index);
+  }, { signal });
+  function draw(words, weights, asking) {
+    while (root.children.length > words.length) root.lastChild.remove();
+    while (root.children.length < words.length) root.append(element("li", {}, element("span"), element("small")));
+    [...root.children].forEach((item, i) => {
+      const { fill, ink } = cividis(weights[i]);
+      Object.assign(item.style, { background: fill, color: ink });
+      item.classList.toggle("tl-asking", i === asking);
+      write(item.firstChild, words[i]);
+      write(item.lastChild, weights[i].toFixed(2));
+    });
+  }
+  return { root, draw };
+}
+
+/** Radio buttons: { root, value, offer(options) }, options as [value, label]. */
+function choice(name, title, options) {
+  const root = element("fieldset", {}, element("legend", {}, title));
+  const offer = (list) => list.forEach(([value, label], i) => {
+    const input = element("input", { type: "radio", name, value });
+    input.checked = i === 0;
+    root.append(element("label", {}, input, label));
+  });
+  offer(options);
+  return {
+    root, offer,
+    get value() { return root.querySelector(":checked").value; },
+    set value(value) { root.querySelector(`[value="${value}"]`).checked = true; },
+  };
+}
+
+export default { render };
