@@ -1,9 +1,10 @@
-"""Our attention against PyTorch's, in one run on one machine: make bench, or python benchmarks/attention.py --save.
+"""Our attention against PyTorch's, in one run on one machine.
 
-Three ways to the same output: the formula line by line, which also gives the weights; our multi-head module, which
-hands the work to PyTorch's fused kernel; and PyTorch's own. Each is timed forward and backward, taken in turn
-so that a busy moment hits all alike; the table holds the median of the repeats. Ratios travel from machine to
-machine better than milliseconds do.
+    make bench, or: python benchmarks/attention.py --save
+
+The formula line by line (which gives the weights, too) stands against PyTorch's fused kernel, our multi-head
+module (which uses that kernel) against PyTorch's. They take turns, so that a busy moment hits all alike;
+the table holds the median of the repeats. Ratios travel from machine to machine better than milliseconds do.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from transformer_lab.attention import MultiHeadAttention, attention
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, HEADS, WIDTH = 4, 8, 256
+WARM_UP = 2  # rounds that do not count
 
 
 def milliseconds(run: Callable[[], torch.Tensor], where: torch.device) -> float:
@@ -49,9 +51,10 @@ def contestants(tokens: int, where: torch.device) -> dict[str, Callable[[], torc
 def medians(tokens: int, where: torch.device, repeats: int) -> dict[str, float]:
     runs = contestants(tokens, where)
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats + 2):
+    for repeat in range(WARM_UP + repeats):
         for name, run in runs.items():
-            if (took := milliseconds(run, where)) and repeat >= 2:  # two rounds to warm up
+            took = milliseconds(run, where)
+            if repeat >= WARM_UP:
                 times[name].append(took)
     return {name: statistics.median(taken) for name, taken in times.items()}
 

@@ -101,8 +101,8 @@ def install(root, python):
     said = []
     for line in pip.stdout:
         said.append(line.strip())
-        if line.startswith(("Collecting", "Installing")):
-            print(line.rstrip()[:100])
+        if " (from -r " in line:  # what we asked for by name; its own needs would be a long list
+            print(" ".join(line.split()[:2]))
             sys.stdout.flush()
     if pip.wait():
         raise Failed(why(said))

@@ -1,5 +1,6 @@
 """The book's own look: what Jupyter Book's default theme would load and this book does not use stays out."""
 
+import hashlib
 import json
 from pathlib import Path
 from urllib.parse import quote, urlparse
@@ -86,13 +87,21 @@ def footers_out_of_date(app, env):
     return [] if before == now else [d for d in env.found_docs if env.doc2path(d).endswith(".md")]
 
 
+def extensions_changed(app, env, added, changed, removed):
+    """When an extension of ours is edited, every page is read and written again."""
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.[pm]*"))]
+    before, now = getattr(env, "book_extensions", None), hashlib.sha256(b"".join(sources)).hexdigest()
+    env.book_extensions = now
+    return [] if before == now else env.found_docs
+
+
 def front_door(app):
     """index.html leads to the home page; the default one has neither a title nor a link."""
     yield "index", {}, "redirect.html"
 
 
 class Translator(HTML5Translator):
-    """A wide table scrolls in its own box, never the page."""
+    """A wide table scrolls in its own box, never the page; citations have no roles that are deprecated."""
 
     def visit_table(self, node):
         self.body.append('<div class="scroll">')
@@ -100,6 +109,12 @@ class Translator(HTML5Translator):
 
     def depart_table(self, node):
         super().depart_table(node)
+        self.body.append("</div>\n")
+
+    def visit_citation(self, node):
+        self.body.append(self.starttag(node, "div", CLASS="citation"))
+
+    def depart_citation(self, node):
         self.body.append("</div>\n")
 
 
@@ -110,5 +125,6 @@ def setup(app):
     app.set_translator("html", Translator)
     app.connect("html-page-context", page_context, priority=900)  # after all who add files
     app.connect("html-collect-pages", front_door)
+    app.connect("env-get-outdated", extensions_changed)
     app.connect("env-updated", footers_out_of_date)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

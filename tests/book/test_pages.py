@@ -107,8 +107,8 @@ def test_a_second_build_reads_nothing_and_writes_nothing(book):
 def test_nothing_stands_in_a_reader_s_way(name, width, theme, visit):
     page = visit(width=width, theme=theme).open(name)
     assert page.evaluate("document.documentElement.dataset.theme") == theme
-    results = Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
+    found = Axe().run(page).response["violations"]
+    assert {rule["id"]: [node["html"] for node in rule["nodes"]] for rule in found} == {}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -164,10 +164,7 @@ def test_the_theme_is_kept_from_page_to_page(visit):
 
 def test_the_menu_opens_and_closes_by_keyboard_on_a_phone(visit):
     page = visit(width=390).open("book/intro.html")
-    contents, link = (
-        page.get_by_role("button", name="Contents"),
-        page.get_by_role("link", name="Notation", exact=True),
-    )
+    contents = page.get_by_role("button", name="Contents")
     menu = page.locator("#menu")
     assert not menu.is_visible()
     contents.press("Enter")

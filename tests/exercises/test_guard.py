@@ -35,8 +35,11 @@ def loops(q, k, v):
         pass
 
 
+OVER = threading.Event()  # lets the thread that cannot be stopped end with the test
+
+
 def loops_and_swallows(q, k, v):
-    while True:
+    while not OVER.is_set():
         try:
             time.sleep(0.001)
         except BaseException:
@@ -315,7 +318,9 @@ def test_hostile_answers_are_told_why(answer, says, capfd):
 
 @pytest.mark.parametrize(("answer", "says"), ENDLESS.values(), ids=ENDLESS)
 def test_endless_answers_are_stopped_in_time(answer, says, capfd):
+    OVER.clear()
     check_hostile(answer, says, capfd, seconds=0.5)
+    OVER.set()
 
 
 def test_the_hostile_set_is_large():

@@ -46,7 +46,7 @@ class Exercise:
         self.statement, self.hints = inspect.cleandoc(statement), tuple(map(inspect.cleandoc, hints))
         self._rung = 0
 
-    def check(self, answer: Any, *, seconds: float = 10.0) -> Result:
+    def check(self, answer: Any, *, seconds: float | int = 10) -> Result:
         """Try ``answer`` and say the most helpful true thing about it, within ``seconds``."""
         result = self._judge(answer, time.monotonic() + seconds)
         if result.status == "not attempted":

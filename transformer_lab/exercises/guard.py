@@ -64,11 +64,11 @@ class Outcome:
     raised: bool = False  # whether the problem is an exception of the learner's code
 
 
-def run(job: Callable[[], Any], seconds: float) -> Outcome:
+def run(job: Callable[[], Any], seconds: float | int) -> Outcome:
     """Call ``job`` within ``seconds``, catch all it does, and put back what it disturbs.
 
-    >>> run(lambda: 1 / 0, seconds=5).problem
-    ('Your code raised ZeroDivisionError: division by zero.',)
+    >>> run(lambda: 1 / 0, seconds=5).problem[0]
+    'Your code raised ZeroDivisionError: division by zero.'
     """
     done: dict[str, Any] = {}
 
@@ -78,8 +78,7 @@ def run(job: Callable[[], Any], seconds: float) -> Outcome:
         except Complaint as complaint:
             done["problem"] = (str(complaint),)
         except BaseException as error:
-            with contextlib.suppress(SystemExit):  # told to stop while the message was being made
-                done["problem"], done["raised"] = describe(error), True
+            done["problem"], done["raised"] = describe(error), True
 
     printed, stopped = _Printed(), ""
     with _world_put_back() as disturbed, _quiet(printed):
@@ -118,47 +117,68 @@ def _their_line(error: BaseException) -> str:
     return found
 
 
-def _in_a_thread(work: Callable[[], None], seconds: float) -> str:
+def _in_a_thread(work: Callable[[], None], seconds: float | int) -> str:
     """Run ``work`` to its end, or say why it was stopped."""
-    thread = _start(work)
+    worker = _start(work)
     deadline = time.monotonic() + seconds
     try:
-        while thread.is_alive() and time.monotonic() < deadline:
-            thread.join(0.05)  # in slices: on Windows a long wait cannot be interrupted
+        while worker.is_alive() and time.monotonic() < deadline:
+            worker.join(0.05)  # in slices: on Windows a long wait cannot be interrupted
     except KeyboardInterrupt:
-        _stop(thread)
+        worker.stop()
         return "You stopped the check."
-    if not thread.is_alive():
+    if not worker.is_alive():
         return ""
     late = "Your code was still running when its time was up,"
-    if _stop(thread):
+    if worker.stop():
         return f"{late} so I stopped it. The input is small: look for a loop that never ends."
     return f"{late} and could not be stopped. If the notebook becomes slow, restart its kernel."
 
 
-def _start(work: Callable[[], None]) -> threading.Thread:
+class _Worker(threading.Thread):
+    """A thread that can be told to stop while it works, and only then: threading's own code is not hit."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__(daemon=True, name="exercise")
+        self.work, self.working, self.lock = work, True, threading.Lock()
+
+    def run(self) -> None:
+        try:
+            self.work()
+        except SystemExit:
+            pass
+        while self.working:
+            try:
+                with self.lock:
+                    self.working = False
+            except SystemExit:  # sent just before the lock was ours
+                pass
+
+    def stop(self) -> bool:
+        """Ask until it ends. A bare ``except:`` swallows what falls inside its ``try``, so ask often."""
+        deadline, usual = time.monotonic() + GRACE, sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            while self.working and time.monotonic() < deadline:
+                with self.lock:
+                    if self.working:
+                        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                            ctypes.c_ulong(self.ident), ctypes.py_object(SystemExit)
+                        )
+                time.sleep(1e-4)
+        finally:
+            sys.setswitchinterval(usual)
+        return not self.working
+
+
+def _start(work: Callable[[], None]) -> _Worker:
     usual = threading.stack_size(STACK)
     try:
-        thread = threading.Thread(target=work, daemon=True, name="exercise")
-        thread.start()
+        worker = _Worker(work)
+        worker.start()
     finally:
         threading.stack_size(usual)
-    return thread
-
-
-def _stop(thread: threading.Thread) -> bool:
-    """Ask until the thread ends. A bare ``except:`` swallows what falls inside its ``try``, so ask often."""
-    deadline, usual = time.monotonic() + GRACE, sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        while thread.is_alive() and time.monotonic() < deadline:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
-            )
-            thread.join(1e-4)
-    finally:
-        sys.setswitchinterval(usual)
-    return not thread.is_alive()
+    return worker
 
 
 class _Printed(io.TextIOBase):

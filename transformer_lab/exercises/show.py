@@ -118,7 +118,7 @@ def _table(caption: str, values: np.ndarray, wrong: np.ndarray) -> str:
         return f'<td style="text-align:right">{f"<strong>{inside}*</strong>" if bad else inside}</td>'
 
     rows = (
-        "<tr>" + "".join(cell(x, bad) for x, bad in zip(row, marks, strict=True)) + "</tr>"
+        "<tr>" + "".join(cell(x, bad) for x, bad in zip(row.tolist(), marks.tolist(), strict=True)) + "</tr>"
         for row, marks in zip(values, wrong, strict=True)
     )
     head = f'<caption style="caption-side:top;text-align:left">{caption}</caption>'

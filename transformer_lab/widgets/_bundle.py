@@ -23,7 +23,9 @@ def bundle(path: Path) -> str:
     text = "\n".join(_modules(path, seen=set()))
     twice = [name for name, count in Counter(NAME.findall(text)).items() if count > 1]
     if twice:
-        raise ValueError(f"{path.name}: a top-level name must be unique across its modules; got {twice[0]} twice")
+        raise ValueError(
+            f"{path.name}: a top-level name must be unique across its modules; got {twice[0]} twice"
+        )
     return text
 
 
@@ -32,7 +34,9 @@ def _modules(path: Path, seen: set[Path], *, shared: bool = False) -> list[str]:
         return []
     seen.add(path)
     source = path.read_text("utf8")
-    parts = [text for name in IMPORT.findall(source) for text in _modules(path.parent / name, seen, shared=True)]
+    parts = [
+        text for name in IMPORT.findall(source) for text in _modules(path.parent / name, seen, shared=True)
+    ]
     own = IMPORT.sub("", source)
     if stray := re.search(r"^import\b.*|^export \{.*", own, re.MULTILINE):
         raise ValueError(f'{path.name}: write import {{ name }} from "./file.js"; got {stray[0]}')

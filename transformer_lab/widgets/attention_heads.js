@@ -7,7 +7,7 @@ import { add, argmax, decodeTensors, headedAttention, linear, multiHeadAttention
 const PLACES = ["100\u202f000", "10\u202f000", "1\u202f000", "100", "10", "1"]; // narrow spaces
 const PLACE_NAMES = ["hundred thousands", "ten thousands", "thousands", "hundreds", "tens", "ones"];
 const EXAMPLES = ["nine hundred thousand and seventeen", "forty thousand and forty", "twelve"];
-const HINT = "Hyphens, commas and capitals do not matter.";
+const HINT = "Capitals and hyphens do not matter.";
 const PATIENCE = 8000; // milliseconds
 
 /** Token ids of number words and the full stop that ends them; throws one sentence for the reader. */
@@ -69,7 +69,6 @@ const LOOK = `
 .tl-heads :has(> [aria-invalid="true"]) + .tl-news { color: var(--key-text); }
 .tl-heads .tl-note { padding: .6rem .75rem; border-radius: .5rem; background: color-mix(in srgb, var(--query) 9%, transparent); }
 .tl-heads .tl-load { display: grid; gap: .7rem; justify-items: start; }
-.tl-heads [hidden] { display: none; }
 .tl-heads .tl-picture { display: grid; gap: .9rem; }
 .tl-heads .tl-reading { display: flex; flex-wrap: wrap; gap: .6rem 1.5rem; align-items: center; }
 .tl-heads fieldset { min-width: 0; margin: 0; padding: 0; border: 0; }
@@ -99,6 +98,8 @@ const LOOK = `
 .tl-heads .tl-controls label { display: inline-flex; gap: .35rem; align-items: center; min-height: 1.9rem; margin-right: .8rem; }
 @container (min-width: 34rem) { .tl-heads .tl-caption { min-height: 1.5em; } }
 .tl-heads .tl-maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1rem 1.25rem; }
+.tl-heads .tl-load p:empty { position: absolute; }
+.tl-heads [hidden] { display: none; }
 `;
 
 function render({ model, el }) {
@@ -214,7 +215,7 @@ function makePicture(signal) {
   const truth = element("p", { class: "tl-truth" });
   const strip = makeStrip((word) => { if (look.value === "words") point(word, -1); }, signal);
   const caption = element("p", { class: "tl-caption" });
-  const look = choice("look", "Who looks at the words?", [["digits", "digits"], ["words", "words"]]);
+  const look = choice("look", "Who looks?", [["digits", "digits"], ["words", "words"]]);
   const head = choice("head", "Heads", []);
   const numbers = element("input", { type: "checkbox" });
   const maps = element("div", { class: "tl-maps" });
@@ -236,6 +237,7 @@ function makePicture(signal) {
     const count = result.placeWeights.length;
     if (grids.length < count) {
       while (grids.length < count) grids.push(heatMap({ onPoint: point, signal }));
+      maps.append(...grids.map((grid) => grid.root));
       head.offer([["all", count === 2 ? "both" : "all"], ...[...grids.keys()].map((h) => [String(h), String(h + 1)])]);
     }
     show();
@@ -259,7 +261,7 @@ function makePicture(signal) {
     const inHeads = shown.length === 1 ? `In head ${shown[0] + 1}` : `On average over ${shown.length} heads`;
     const sentence = `${inHeads}, ${describe(row, column, mean)}`;
     write(caption, sentence);
-    maps.replaceChildren(...shown.map((h) => grids[h].root));
+    grids.forEach((grid, h) => { grid.root.hidden = !shown.includes(h); });
     for (const h of shown) {
       grids[h].draw({
         title: `Head ${h + 1}: ${byDigits ? "digits" : "words"} looking at words`, numbers: numbers.checked,

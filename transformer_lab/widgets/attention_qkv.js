@@ -53,7 +53,7 @@ const LOOK = `
   display: flex; gap: .75rem; align-items: center; min-height: 7rem; padding: .5rem .75rem; border-radius: .5rem;
   background: color-mix(in srgb, var(--query) 9%, transparent);
 }
-.tl-qkv .tl-coach button { min-height: 1.75rem; margin-left: .4rem; padding: 0 .7rem; font-size: .8125rem; }
+.tl-qkv .tl-coach button { min-height: 1.75rem; padding: 0 .7rem; font-size: .8125rem; }
 .tl-qkv .tl-mark {
   flex: none; width: 1.8rem; height: 1.8rem; border: 2px solid var(--query-text); border-radius: 50%;
   color: var(--query-text); font-weight: 700; line-height: 1.55rem; text-align: center;
@@ -68,10 +68,11 @@ const LOOK = `
 .tl-qkv .tl-out-label { fill: var(--output-text); }
 .tl-qkv .tl-sum { margin-top: .4rem; font-size: .875rem; font-variant-numeric: tabular-nums; text-align: center; text-wrap: balance; }
 .tl-qkv .tl-row {
-  display: grid; grid-template-columns: 3.6rem 3.2rem 3.2rem 1fr 2.8rem; gap: .5rem; align-items: center; padding: .2rem 0;
+  display: grid; grid-template-columns: 3rem 3rem 3rem 1fr 2.2rem; gap: .6rem; align-items: center; padding: .2rem 0;
 }
 .tl-qkv .tl-row > :is(.tl-number, .tl-right) { text-align: right; }
 .tl-qkv .tl-row + .tl-row { border-top: 1px solid var(--line); }
+.tl-qkv .tl-weight { grid-column: span 2; }
 .tl-qkv .tl-wide { display: none; }
 .tl-qkv .tl-word { overflow: hidden; color: var(--key-text); font-weight: 600; text-overflow: ellipsis; }
 .tl-qkv .tl-bar { height: 1rem; border-radius: .25rem; background: color-mix(in srgb, var(--muted) 16%, transparent); }
@@ -84,8 +85,9 @@ const LOOK = `
 @container (min-width: 34rem) {
   .tl-qkv { grid-template: "coach coach" "keys values" "table table" "controls controls" / 1fr 1fr; }
   .tl-qkv .tl-coach { grid-area: coach; min-height: 4.25rem; }
+  .tl-qkv .tl-coach p { display: flex; gap: 1rem; align-items: center; justify-content: space-between; }
   .tl-qkv .tl-values { grid-area: values; }
-  .tl-qkv .tl-row { grid-template-columns: 4.5rem 7.5rem 4.5rem 4.5rem 1fr 3rem; }
+  .tl-qkv .tl-row { grid-template-columns: 4.5rem 7.5rem 4.5rem 4.5rem 1fr 2.2rem; gap: .9rem; }
   .tl-qkv .tl-wide { display: block; }
   .tl-qkv .tl-table { grid-area: table; }
   .tl-qkv .tl-controls { grid-area: controls; }
@@ -135,7 +137,7 @@ function render({ model, el }) {
   const table = element("div", { class: "tl-table", role: "table", "aria-label": "Scores and weights" },
     element("div", { class: "tl-row tl-heading", role: "row" },
       cell("", "columnheader", "word"), cell("tl-wide tl-right", "columnheader", "key"), cell("tl-right", "columnheader", "q · k"),
-      scaled, cell("", "columnheader", "weight"), cell("tl-right", "columnheader")),
+      scaled, cell("tl-weight", "columnheader", "weight")),
     ...rows.map((row) => row.root));
 
   const slider = element("input", { type: "range", min: -3, max: 4, step: 0.25 }); // log2, so that 1 and √2 are steps
@@ -150,7 +152,7 @@ function render({ model, el }) {
       figure("tl-meeting", `The query of “${model.get("asking")}” meets the keys`, canvas, asked),
       table,
       element("div", { class: "tl-controls" }, element("label", {}, "Divide by", slider), divided, reset),
-      figure("tl-values", "The values, and the output among them", mixing.root, sum)),
+      figure("tl-values", "The output lies among the values", mixing.root, sum)),
     region);
   el.append(root);
 
@@ -247,7 +249,7 @@ function makeCoach(list, signal) {
   const mark = element("span", { class: "tl-mark", "aria-hidden": "true" });
   const text = element("span", { role: "status" });
   const next = element("button", { type: "button" });
-  const root = element("div", { class: "tl-coach" }, mark, element("p", {}, text, next));
+  const root = element("div", { class: "tl-coach" }, mark, element("p", {}, text, " ", next));
   let [step, done, seen] = [0, false, false];
 
   function show() {

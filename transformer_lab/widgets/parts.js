@@ -62,7 +62,7 @@ export function cividis(weight) {
   const place = Math.min(Math.max(weight, 0), 1) * (CIVIDIS.length - 1);
   const i = Math.min(Math.floor(place), CIVIDIS.length - 2);
   const channels = CIVIDIS[i].map((c, n) => Math.round(c + (place - i) * (CIVIDIS[i + 1][n] - c)));
-  return { fill: `rgb(${channels.join(" ")})`, ink: weight < 0.48 ? "#fff" : "#000" };
+  return { fill: `rgb(${channels.join(" ")})`, ink: weight < 0.465 ? "#fff" : "#000" };
 }
 
 const LIGHT = `

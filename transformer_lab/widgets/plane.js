@@ -3,7 +3,7 @@ import { put, svg } from "./parts.js";
 
 const HALF = 160; // viewBox units from the middle to the end of an axis
 const MARGIN = 22;
-const GRIP = 24; // radius that a thumb can hit
+const GRIP = 28; // radius that a thumb can hit
 
 export const PLANE_LOOK = `
 .tl-plane { display: block; width: 100%; height: auto; overflow: visible; user-select: none; -webkit-user-select: none; }
@@ -16,7 +16,7 @@ export const PLANE_LOOK = `
 }
 .tl-handle { cursor: grab; }
 .tl-handle:active { cursor: grabbing; }
-.tl-handle .tl-hit { fill: transparent; touch-action: none; }
+.tl-handle .tl-hit { fill: transparent; }
 .tl-handle .tl-halo { fill: currentColor; opacity: .16; pointer-events: none; }
 .tl-handle:hover .tl-halo, .tl-handle:active .tl-halo { opacity: .32; }
 .tl-widget .tl-handle:focus-visible { outline: none; }
@@ -57,6 +57,9 @@ export function plane({ title, reach, handles, onMove, onRelease, signal }) {
     const least = Math.min(...distances);
     return distances.findLastIndex((d) => d < least + 0.05);
   }
+  root.addEventListener("touchstart", (event) => { // a thumb on a grip drags it, beside it scrolls the page;
+    if (event.target.classList.contains("tl-hit")) event.preventDefault(); // touch-action fails inside SVG
+  }, { passive: false, signal });
   let drag = null; // which handle the pointer holds, and how far beside its tip
   root.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || !event.target.classList.contains("tl-hit")) return;

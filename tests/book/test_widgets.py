@@ -1,0 +1,472 @@
+"""The widgets and their host in a real browser, on a page that the test writes: no built book is needed."""
+
+import functools
+import json
+import re
+import shutil
+import threading
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from ipywidgets import Widget
+
+from tests.widgets.assets import load
+from transformer_lab.widgets import NumberReaderHeads, QueryKeyValue
+
+from .conftest import ROOT, Handler
+
+pytestmark = pytest.mark.browser
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
+MODEL_FILE = "_static/models/number_reader.js"
+
+
+def script(kind: str, data: dict) -> str:
+    text = json.dumps(data).replace("</", r"<\/")
+    return f'<script type="{kind}">{text}</script>'
+
+
+def record(esm: str, **parts) -> dict:
+    return {"model_module": "anywidget", "state": {"_esm": esm, **parts.pop("state", {})}, **parts}
+
+
+class Scene:
+    """A folder with one page, as the book builds it, that holds these widgets."""
+
+    def __init__(self, folder: Path, widgets: list, extra: dict, theme: str) -> None:
+        self.folder = folder
+        for name in ("widget-host.js", "models/number_reader.js"):
+            (folder / "_static" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / "book" / "_assets" / name, folder / "_static" / name)
+        state = Widget.get_manager_state(widgets=widgets)["state"] | extra
+        ids = [widget.model_id for widget in widgets] + list(extra)
+        views = "\n".join(f'<div class="widget">{script(VIEW, {"model_id": id_})}</div>' for id_ in ids)
+        (folder / "page.html").write_text(
+            f'<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8"><title>Widgets</title><link rel="icon" href="data:,">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<style>body {{ margin: 1rem; background: {'#111' if theme == 'dark' else '#fff'} }}</style>"
+            f"<main>{views}{script(STATE, {'state': state})}</main>"
+            '<script defer src="_static/widget-host.js"></script></html>',
+            "utf8",
+        )
+
+
+@pytest.fixture
+def show(chromium, tmp_path):
+    """``show(widget, ...)`` -> a page of a reader who meets no error, unless ``faults`` says otherwise."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=tmp_path))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    contexts, complaints = [], []
+
+    def begin(*widgets, extra=None, width=1280, theme="light", from_file=False, faults=False, **options):
+        scene = Scene(tmp_path, list(widgets), extra or {}, theme)
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 800}, **options))
+        contexts[-1].set_default_timeout(10_000)
+        page = contexts[-1].new_page()
+        if not faults:
+            page.on("console", lambda m: m.type in ("error", "warning") and complaints.append(m.text))
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+        address = scene.folder.as_uri() if from_file else f"http://127.0.0.1:{server.server_port}"
+        page.goto(f"{address}/page.html")
+        page.wait_for_function("(n) => document.querySelectorAll('.tl-widget').length >= n", arg=len(widgets))
+        return page
+
+    yield begin
+    for context in contexts:
+        context.close()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    assert complaints == []
+
+
+def handle(page, name):
+    return page.get_by_role("slider", name=name)
+
+
+def middle(locator) -> tuple[float, float]:
+    box = locator.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def drag(page, name, dx, dy):
+    """Drag a handle by pixels, the way a hand does: not in one leap, and not quite from its middle."""
+    x, y = (c + 3 for c in middle(handle(page, name).locator(".tl-hit")))
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for step in range(1, 6):
+        page.mouse.move(x + dx * step / 5, y + dy * step / 5)
+    page.mouse.up()
+
+
+def place(page, name) -> list[float]:
+    text = handle(page, name).get_attribute("aria-valuetext").replace("−", "-")
+    return [float(number) for number in re.findall(r"-?[\d.]+", text)]
+
+
+def weights(page) -> dict[str, float]:
+    rows = page.get_by_role("row").all()[1:]
+    return {
+        row.get_by_role("rowheader").inner_text(): float(row.get_by_role("cell").last.inner_text())
+        for row in rows
+    }
+
+
+# One query, its keys and values
+
+
+def test_dragging_moves_one_arrow_and_all_that_follows(show):
+    page = show(QueryKeyValue())
+    before, out = weights(page), page.locator(".tl-out").get_attribute("cx")
+    assert before == {"the": 0.04, "cat": 0.39, "sat": 0.51, "down": 0.06}
+    unit = page.locator(".tl-plane").first.bounding_box()["width"] / 364 * 160 / 3
+    drag(page, "query of sat", -0.4 * unit, -1.4 * unit)
+    assert place(page, "query of sat") == [0.9, 1.6]
+    assert place(page, "key of sat") == [1.6, -1.1]
+    assert weights(page)["cat"] > 0.8 > before["cat"] and sum(weights(page).values()) == pytest.approx(
+        1, abs=0.02
+    )
+    assert page.locator(".tl-out").get_attribute("cx") != out
+    drag(page, "value of cat", 0, unit)
+    assert place(page, "value of cat") == [-0.8, 1.2]
+
+
+def test_of_arrows_that_overlap_the_nearest_is_taken(show):
+    page = show(QueryKeyValue(q=[1.0, 1.5]))
+    drag(page, "key of cat", -20, -20)
+    assert place(page, "query of sat") == [1.0, 1.5] or place(page, "key of cat") == [0.9, 1.6]
+    assert [place(page, "query of sat"), place(page, "key of cat")] != [[1.0, 1.5], [0.9, 1.6]]
+
+
+def test_an_arrow_stays_on_its_plane(show):
+    page = show(QueryKeyValue())
+    drag(page, "query of sat", 900, -900)
+    assert place(page, "query of sat") == [3.0, 3.0]
+
+
+def test_a_thumb_drags_without_scrolling_the_page(show):
+    page = show(QueryKeyValue(), width=360, has_touch=True, is_mobile=True)
+    x, y = middle(handle(page, "query of sat").locator(".tl-hit"))
+    devtools = page.context.new_cdp_session(page)
+    for kind, dx in [
+        ("touchStart", 0),
+        ("touchMove", -10),
+        ("touchMove", -30),
+        ("touchMove", -60),
+        ("touchEnd", None),
+    ]:
+        points = [] if dx is None else [{"x": x + dx, "y": y + dx}]
+        devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        page.evaluate("new Promise(requestAnimationFrame)")  # the browser gathers the moves of one frame
+    assert place(page, "query of sat")[0] < 0.5 and place(page, "query of sat")[1] > 1
+    assert page.evaluate("scrollY") == 0
+
+
+def test_arrow_keys_move_what_has_the_focus(show):
+    page = show(QueryKeyValue())
+    handle(page, "key of the").focus()
+    for keys in ("ArrowRight", "ArrowUp", "Shift+ArrowDown", "Shift+ArrowLeft"):
+        page.keyboard.press(keys)
+    assert place(page, "key of the") == [-1.9, 0.2]
+    for _ in range(5):
+        page.keyboard.press("Shift+ArrowLeft")
+    assert place(page, "key of the") == [-3.0, 0.2]
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "key of cat"
+
+
+def test_dividing_by_more_flattens_and_reset_brings_all_back(show):
+    page = show(QueryKeyValue())
+    start = weights(page)
+    slider = handle(page, "Divide by")
+    assert slider.get_attribute("aria-valuetext") == "1.41 = √dₖ"
+    slider.focus()
+    page.keyboard.press("End")
+    assert max(weights(page).values()) < 0.3
+    page.keyboard.press("Home")
+    assert max(weights(page).values()) > 0.9
+    drag(page, "value of the", 30, 30)
+    page.get_by_role("button", name="Reset").click()
+    assert weights(page) == start and place(page, "value of the") == [-2.3, -0.9]
+    assert slider.get_attribute("aria-valuetext") == "1.41 = √dₖ"
+
+
+def test_the_coach_sees_what_the_reader_does(show):
+    page = show(QueryKeyValue())
+    coach = page.locator(".tl-coach")
+    assert "Try this first" in coach.inner_text()
+    height = coach.bounding_box()["height"]
+    for keys in ["ArrowUp"] * 14 + ["ArrowLeft"] * 4:
+        handle(page, "query of sat").press(keys)
+    assert "✓" in coach.inner_text() and "points the way" in coach.inner_text()
+    assert coach.bounding_box()["height"] == height
+    coach.get_by_role("button", name="Next").click()
+    assert "2" in coach.inner_text() and "as far as you can" in coach.inner_text()
+    for _ in range(3):
+        coach.get_by_role("button", name="Skip").or_(coach.get_by_role("button", name="Again")).click()
+    assert "Try this first" in coach.inner_text()
+
+
+def test_screen_readers_hear_it_once_it_stands_still(show):
+    page = show(QueryKeyValue())
+    page.clock.install()
+    spoken = page.locator(".tl-spoken")
+    before = spoken.inner_text()
+    handle(page, "query of sat").press("ArrowUp")
+    assert spoken.inner_text() == before
+    page.clock.fast_forward(1000)
+    assert re.search(r"Query \(1\.30, 0\.30\)\. Weights: the 0\.\d\d, .* Output \(", spoken.inner_text())
+
+
+# The trained model
+
+
+def load_model(page, nth=0):
+    page.get_by_role("button", name="Load the model").nth(nth).click()
+    page.locator(".tl-picture").nth(nth).wait_for()
+
+
+def digits(page) -> str:
+    return "".join(page.locator(".tl-digit b").all_inner_texts())
+
+
+def lit(page) -> list[str]:
+    """The words of the strip that have more than half of the weight."""
+    items = [item.split() for item in page.locator(".tl-strip li").all_inner_texts()]
+    return [word for word, weight in items if float(weight) > 0.5]
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+def test_the_model_loads_when_asked_and_reads_what_is_typed(show, from_file):
+    page = show(NumberReaderHeads(), from_file=from_file)
+    assert "51 KB" in page.get_by_role("button", name="Load").inner_text()
+    assert page.locator("script[src*=models]").count() == 0
+    load_model(page)
+    assert digits(page) == "342107" and "as the words say" in page.locator(".tl-truth").inner_text()
+    page.get_by_role("textbox").fill("Nine hundred thousand and seventeen")
+    assert digits(page) == "900017"
+    page.get_by_role("button", name="twelve").click()
+    assert digits(page) == "000012"
+    assert page.locator(".tl-strip li").count() == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("forty million", "The model never learned “million”"),
+        ("  ", "There is no word here"),
+        ("one " * 12, "These are 12 words: the model reads at most 11."),
+    ],
+)
+def test_what_cannot_be_read_leaves_the_picture_and_says_why(show, text, sentence):
+    page = show(NumberReaderHeads())
+    load_model(page)
+    page.get_by_role("textbox").fill(text)
+    page.get_by_text(sentence).wait_for()
+    assert digits(page) == "342107" and page.locator("[aria-invalid=true]").count() == 1
+    page.get_by_role("textbox").fill("seven")
+    assert digits(page) == "000007" and page.locator("[aria-invalid=true]").count() == 0
+    assert page.get_by_text(sentence).count() == 0
+
+
+def test_what_was_typed_before_loading_is_read_after_it(show):
+    page = show(NumberReaderHeads())
+    page.get_by_role("textbox").fill("eighty one")
+    load_model(page)
+    assert digits(page) == "000081"
+
+
+def test_words_that_are_not_a_number_are_called_so(show):
+    page = show(NumberReaderHeads())
+    load_model(page)
+    page.get_by_role("textbox").fill("one one")
+    assert "these words are not one number" in page.locator(".tl-truth").inner_text()
+
+
+def test_each_digit_lights_the_word_it_looks_at(show):
+    page = show(NumberReaderHeads())
+    load_model(page)
+    for nth, word in [(0, "three"), (2, "two"), (3, "one"), (5, "seven")]:
+        page.locator(".tl-digit").nth(nth).hover()
+        assert lit(page) == [word]
+    page.get_by_role("radio", name="3").focus()
+    page.keyboard.press("ArrowRight")
+    assert lit(page) == ["forty"]
+    assert "the ten thousands digit, 4, looks most at “forty”" in page.locator(".tl-caption").inner_text()
+
+
+def test_heads_and_self_attention_are_shown_on_demand(show):
+    page = show(NumberReaderHeads())
+    load_model(page)
+    assert page.get_by_role("grid").count() == 2
+    page.get_by_label("2", exact=True).check()
+    assert page.get_by_role("grid").get_attribute("aria-label") == "Head 2: digits looking at words"
+    assert page.get_by_role("rowheader").count() == 6
+    page.get_by_label("words", exact=True).check()
+    assert page.get_by_role("rowheader").count() == page.get_by_role("columnheader").count() == 11
+    page.locator(".tl-strip li").nth(3).hover()
+    assert "In head 2, “forty” looks most at" in page.locator(".tl-caption").inner_text()
+    number = page.locator(".tl-map:visible .tl-cell span").first
+    assert number.bounding_box()["width"] <= 1
+    page.get_by_role("checkbox", name="Numbers").check()
+    assert number.bounding_box()["width"] > 5
+
+
+def test_the_heat_map_has_a_cursor(show):
+    page = show(NumberReaderHeads())
+    load_model(page)
+    assert page.locator(".tl-cell[tabindex='0']").count() == 2  # one stop of the tab key for each map
+    page.locator(".tl-cell[tabindex='0']").first.focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft", "ArrowUp", "ArrowUp"):
+        page.keyboard.press(key)
+    caption = page.locator(".tl-caption").inner_text()
+    assert re.search(r"the hundred thousands digit, 3, gives “and” a weight of 0\.\d\d\.", caption)
+    assert page.locator(".tl-cell.tl-on").count() == 2  # the same cell in both heads
+    assert page.get_by_role("radio", name="3").is_checked()
+
+
+def test_a_model_that_does_not_come_is_missed_in_one_sentence(show):
+    page = show(NumberReaderHeads(), faults=True)
+    page.route(f"**/{MODEL_FILE}", lambda route: route.abort())
+    page.get_by_role("button", name="Load the model").click()
+    page.get_by_text("could not be loaded: check the connection and try again.").wait_for()
+    page.unroute(f"**/{MODEL_FILE}")
+    load_model(page)
+    assert digits(page) == "342107"
+
+
+def test_who_waits_in_vain_is_told_what_to_do(show):
+    page = show(NumberReaderHeads())
+    page.clock.install()
+    waiting = []
+    page.route(f"**/{MODEL_FILE}", lambda route: waiting.append(route))
+    with page.expect_request(f"**/{MODEL_FILE}"):
+        page.get_by_role("button", name="Load the model").click()
+    page.clock.fast_forward(7000)
+    assert page.get_by_text("Loading").count() == 1 and page.get_by_text("No answer yet").count() == 0
+    page.clock.fast_forward(1500)
+    assert "run the cell above" in page.get_by_text("No answer yet").inner_text()
+    waiting[0].continue_()  # late, but welcome
+    page.locator(".tl-picture").wait_for()
+
+
+# The host
+
+
+def test_views_of_one_model_move_together_and_models_do_not(show):
+    one, other = NumberReaderHeads(), NumberReaderHeads(text="twelve")
+    page = show(one, other, one)
+    page.wait_for_function("document.querySelectorAll('.tl-widget').length === 3")
+    load_model(page)
+    page.locator(".tl-picture").nth(2).wait_for()
+    assert page.locator(".tl-picture:visible").count() == 2  # the other model was not asked for
+    page.get_by_role("textbox").first.fill("seven")
+    texts = [box.input_value() for box in page.get_by_role("textbox").all()]
+    assert texts == ["seven", "twelve", "seven"]
+    load_model(page)  # the remaining button
+    page.locator(".tl-digits").nth(1).get_by_role("radio", name="2").check()
+    checked = page.locator(".tl-digits").nth(0).locator(":checked").count()
+    assert checked == 1  # radio buttons of several views are separate groups
+
+
+def test_a_broken_widget_says_so_and_leaves_the_others_alone(show):
+    broken = {
+        "throws": record("export default { render() { throw new Error('no luck'); } };"),
+        "cannot be read": record("export default {"),
+        "foreign": {"model_module": "@jupyter-widgets/controls", "state": {"value": 1}},
+    }
+    page = show(QueryKeyValue(), extra=broken, faults=True)
+    places = page.locator(".widget")
+    page.get_by_text("This widget could not start").nth(1).wait_for()
+    assert places.nth(1).inner_text() == "This widget could not start: no luck"
+    assert places.nth(2).inner_text().startswith("This widget could not start: ")
+    assert places.nth(3).inner_text() == ""
+    handle(page, "query of sat").press("ArrowUp")
+    assert place(page, "query of sat") == [1.3, 0.3]
+
+
+def test_binary_values_are_decoded(show):
+    esm = """export default { render({ model, el }) {
+      const view = model.get("nested").list[1];
+      el.className = "tl-widget";
+      el.textContent = `${view instanceof DataView} ${view.getUint8(0)} ${view.byteLength}`;
+    } };"""
+    buffers = [{"path": ["nested", "list", 1], "encoding": "base64", "data": "KgECAw=="}]
+    page = show(extra={"binary": record(esm, state={"nested": {"list": [0, None]}}, buffers=buffers)})
+    page.get_by_text("true 42 4").wait_for()
+
+
+@pytest.mark.parametrize("widget", [QueryKeyValue, NumberReaderHeads])
+def test_clean_up_leaves_nothing_behind(show, widget):
+    page = show(widget())
+    asset = (ROOT / "book" / "_assets" / "models" / "number_reader.js").read_text("utf8")
+    page.evaluate(
+        """async (data) => {
+          const text = JSON.parse(document.querySelector('script[type*="widget-state"]').textContent);
+          const state = { ...Object.values(text.state).find(({ state }) => state._esm).state, asset_data: data };
+          globalThis.handlers = new Set();
+          const key = (event, handler) => JSON.stringify([event, (handler.number ??= Math.random())]);
+          const model = {
+            get: (name) => state[name], set() {}, save_changes() {},
+            on: (event, handler) => handlers.add(key(event, handler)),
+            off: (event, handler) => handlers.delete(key(event, handler)),
+          };
+          const module = await import(URL.createObjectURL(new Blob([state._esm], { type: "text/javascript" })));
+          globalThis.sheets = document.adoptedStyleSheets.length;
+          globalThis.place = document.createElement("div");
+          document.body.append(place);
+          globalThis.clean = module.default.render({ model, el: place });
+          globalThis.view = place.firstChild;
+        }""",
+        load(asset, "number_reader"),
+    )
+    assert listeners(page) > 5 and page.evaluate("handlers.size") >= 1
+    page.evaluate("clean()")
+    assert listeners(page) == 0
+    assert page.evaluate("[handlers.size, place.childElementCount]") == [0, 0]
+    assert page.evaluate("document.adoptedStyleSheets.length === sheets")
+
+
+def listeners(page) -> int:
+    """What still listens in the view that ``globalThis.view`` holds, as the browser itself counts."""
+    devtools = page.context.new_cdp_session(page)
+    count = page.evaluate("globalThis.nodes = [view, ...view.querySelectorAll('*')]; nodes.length")
+    total = 0
+    for i in range(count):
+        node = devtools.send("Runtime.evaluate", {"expression": f"nodes[{i}]"})["result"]["objectId"]
+        total += len(devtools.send("DOMDebugger.getEventListeners", {"objectId": node})["listeners"])
+    return total
+
+
+# Everyone, everywhere
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 390, 1280])
+def test_all_fits_and_axe_finds_nothing(show, width, theme):
+    page = show(QueryKeyValue(), NumberReaderHeads(), width=width, theme=theme)
+    for step in ("as it opens", "with the model"):
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, step
+        found = Axe().run(page).response["violations"]
+        assert [
+            (v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if v["id"] not in PAGE_RULES
+        ] == [], step
+        if step == "as it opens":
+            load_model(page)
+            page.get_by_role("checkbox", name="Numbers").check()
+            page.get_by_role("textbox").fill("forty millions")
+            page.get_by_text("never learned").wait_for()
+
+
+PAGE_RULES = {"page-has-heading-one"}  # about the page around the widgets, which the book gives
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colours_follow_the_page(show, theme):
+    page = show(QueryKeyValue(), theme=theme)
+    ground = page.locator(".tl-widget").evaluate("(e) => getComputedStyle(e).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(24, 27, 32)"}[theme]
