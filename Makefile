@@ -14,7 +14,8 @@ html: environment
 lab: environment
 	$(BIN)/jupyter lab book
 
-# Unit tests and doctests twice, the second time with each function's shapes checked as it is called; then every chapter.
+# Everything; then the package's tests again, with the shapes of each function checked as it is called (the exercises
+# call what learners write, which declares none); then every chapter.
 test: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -22,7 +23,8 @@ test: environment
 	$(BIN)/pytest -n auto --dist loadgroup
 	$(BIN)/pytest -n auto -m "not (slow or gpu or browser or bad_input or compiled)" \
 		--jaxtyping-packages=transformer_lab,beartype.beartype \
-		--ignore=tests/book --ignore=tests/tools --ignore=tests/js
+		--ignore=tests/book --ignore=tests/tools --ignore=tests/js \
+		--ignore=tests/exercises --ignore=transformer_lab/exercises
 	$(BIN)/pytest --nbval --nbval-current-env --nbval-sanitize-with=tests/book/nbval.cfg \
 		-n auto --dist loadscope book/
 

@@ -35,7 +35,7 @@ def test_the_style_makes_text_legible_and_lines_in_the_book_s_colours():
 
 @pytest.mark.parametrize("stacked", [False, True])
 def test_panels_stand_side_by_side_or_stacked_at_the_asked_size(stacked):
-    figure, axes = plots.panels(3, width=6, height=2, stacked=stacked)
+    figure, axes = plots.panels(3, width=6.0, height=2.0, stacked=stacked)
     figure.canvas.draw()
     assert len(axes) == 3 and figure.get_size_inches().tolist() == [6, 2]
     lefts = {round(ax.get_position().x0, 3) for ax in axes}

@@ -2,8 +2,8 @@
 
     python tools/train_page_models.py
 
-About a minute on two CPU cores. Prints the accuracy on numbers that the model never saw, and the bytes a reader
-loads. The seeds are fixed, but the last digits of the weights differ from machine to machine.
+About a minute on two CPU cores. Prints the accuracy on numbers that the model never saw, and the bytes a
+reader loads. The seeds are fixed, but the last digits of the weights differ from machine to machine.
 """
 
 from pathlib import Path

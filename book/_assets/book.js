@@ -59,7 +59,9 @@
     const show = () => {
       const passed = headings.filter((h) => h.getBoundingClientRect().top < innerHeight / 3);
       for (const link of links.values()) link.removeAttribute("aria-current");
-      links.get(passed.at(-1)?.parentElement.id)?.setAttribute("aria-current", "location");
+      const here = links.get(passed.at(-1)?.parentElement.id);
+      here?.setAttribute("aria-current", "location");
+      here?.scrollIntoView({ block: "nearest" }); // in its own box, when the list is longer than the window
     };
     addEventListener("scroll", show, { passive: true });
     show();

@@ -102,7 +102,8 @@
   }
 
   function start() {
-    const records = Object.assign({}, ...scripts("widget-state").map((script) => JSON.parse(script.textContent).state));
+    const states = scripts("widget-state").map((script) => JSON.parse(script.textContent).state);
+    const records = Object.assign({}, ...states);
     const models = new Map();
     for (const view of scripts("widget-view")) mount(view, records, models);
   }

@@ -18,6 +18,8 @@ from sphinx.util.math import get_node_equation_number
 from transformer_lab.notation import COLOURS
 
 HERE = Path(__file__).parent
+PATIENCE = ("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=2000")  # ms
+CLOSING = tuple(".,;:!?)’”")
 
 
 class MathsError(SphinxError):
@@ -73,7 +75,7 @@ def install(build):
     if not manifest.exists() or json.loads(manifest.read_text())["version"] != wanted:
         build.mkdir(parents=True, exist_ok=True)
         shutil.copy(HERE / "package.json", build)
-        options = ("--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1")
+        options = ("--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", *PATIENCE)
         done = executable.npm(
             ["install", *options], cwd=build, capture_output=True, text=True, return_completed_process=True
         )
@@ -116,7 +118,9 @@ def render(self, node, *, display):
 
 
 def visit_inline(self, node):
-    self.body.append(f'<span class="math">{render(self, node, display=False)}</span>')
+    after = node.next_node(descend=False, siblings=True)
+    joiner = "&#8288;" if after and after.astext()[:1] in CLOSING else ""  # no line begins with a full stop
+    self.body.append(f'<span class="math">{render(self, node, display=False)}</span>{joiner}')
     raise nodes.SkipNode
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote, urlparse
 
 from docutils import nodes
+from sphinx.util.images import get_image_size
 from sphinx.writers.html5 import HTML5Translator
 
 ASSETS = {"book.css", "book.js", "katex.css", "widget-host.js"}
@@ -101,7 +102,7 @@ def front_door(app):
 
 
 class Translator(HTML5Translator):
-    """A wide table scrolls in its own box, never the page; citations have no roles that are deprecated."""
+    """Tables that scroll in their own box, pictures with a size, citations without deprecated roles."""
 
     def visit_table(self, node):
         self.body.append('<div class="scroll">')
@@ -110,6 +111,13 @@ class Translator(HTML5Translator):
     def depart_table(self, node):
         super().depart_table(node)
         self.body.append("</div>\n")
+
+    def visit_image(self, node):
+        size = get_image_size(Path(self.builder.srcdir, node["uri"]))
+        super().visit_image(node)
+        if size:  # room is kept for a picture that has not arrived, and those far below wait
+            attributes = f'<img width="{size[0]}" height="{size[1]}" loading="lazy"'
+            self.body[-1] = self.body[-1].replace("<img", attributes, 1)
 
     def visit_citation(self, node):
         self.body.append(self.starttag(node, "div", CLASS="citation"))

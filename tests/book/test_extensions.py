@@ -1,37 +1,58 @@
-"""book/_ext, without a browser: formulas, Colab's links, footers, boxes, widgets on Markdown pages."""
+"""book/_ext, without a browser: formulas, links to Colab, boxes, widgets on Markdown pages."""
 
 import doctest
 import importlib
 import json
+import os
+import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-from book._ext import maths, theme, widget
-from transformer_lab import widgets
+from book._ext import maths, notation, theme
+from transformer_lab import notation as alphabet
 
-from .conftest import ROOT
+from .conftest import JUPYTER_BOOK, ROOT
 
-MODULES = [f"book._ext.{path.stem}" for path in (ROOT / "book" / "_ext").glob("*.py")]
+EXTENSIONS = sorted(path.stem for path in (ROOT / "book" / "_ext").glob("*.py"))
+KATEX = ROOT / "_build" / "katex"
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", EXTENSIONS)
 def test_the_examples_in_docstrings_hold(name):
-    assert doctest.testmod(importlib.import_module(name)).failed == 0
+    assert doctest.testmod(importlib.import_module(f"book._ext.{name}")).failed == 0
+
+
+def test_every_extension_is_loaded():
+    loaded = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]["extensions"]
+    assert {f"book._ext.{name}" for name in EXTENSIONS} <= set(loaded)
+
+
+def test_colab_links_follow_the_repository():
+    link = theme.colab_link("https://github.com/a/b.git", "main", "book/x.ipynb")
+    assert link == "https://colab.research.google.com/github/a/b/blob/main/book/x.ipynb"
+    assert "/blob/next/" in theme.colab_link("https://github.com/a/b", "next", "book/x.ipynb")
+    for elsewhere in ("https://example.org/transformer-lab", "https://codeberg.org/a/b", ""):
+        assert theme.colab_link(elsewhere, "main", "book/x.ipynb") is None
+
+
+def test_every_colour_has_a_use():
+    assert notation.COLOUR_USES.keys() == alphabet.COLOURS.keys()
+
+
+# Formulas
 
 
 @pytest.fixture(scope="module")
 def katex(book):
-    katex = maths.Katex(ROOT / "_build" / "katex" / "node_modules" / "katex" / "dist" / "katex.mjs")
+    katex = maths.Katex(KATEX / "node_modules" / "katex" / "dist" / "katex.mjs")
     yield katex
     katex.close()
 
 
-def test_a_formula_is_html_and_mathml(katex):
+def test_a_formula_is_html_for_the_eye_and_mathml_for_the_ear(katex):
     html = katex.render(r"\sqrt{d_k}", display=False)
     assert "<math" in html and 'aria-hidden="true"' in html
 
@@ -41,34 +62,82 @@ def test_display_changes_the_formula(katex):
     assert "katex-display" not in katex.render("x", display=False)
 
 
-def test_the_book_s_colours_follow_the_theme(katex):
-    assert "color:var(--tl-key-text)" in katex.render(r"\textcolor{#D55E00}{k}", display=False)
+@pytest.mark.parametrize(("name", "colour"), alphabet.COLOURS.items())
+def test_the_colours_of_the_book_follow_the_theme(name, colour, katex):
+    html = katex.render(rf"\textcolor{{{colour}}}{{q}}", display=False)
+    assert f"color:var(--tl-{name}-text)" in html and f"color:{colour}" not in html
 
 
 @pytest.mark.parametrize("tex", [r"\frac{1", r"\nosuchword", "a é b"])
-def test_a_wrong_formula_is_an_error(tex, katex):
-    with pytest.raises(ValueError, match="KaTeX parse error|LaTeX-incompatible"):
+def test_a_wrong_formula_is_an_error_and_the_next_is_not(tex, katex):
+    with pytest.raises(ValueError, match="KaTeX parse error"):
         katex.render(tex, display=False)
-    assert katex.render("x", display=False)  # the process goes on
+    assert katex.render("x", display=False)
+
+
+def test_without_a_network_the_first_build_says_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
+    monkeypatch.setenv("npm_config_cache", str(tmp_path / "empty"))
+    with pytest.raises(maths.MathsError, match="the first build needs a network, later ones do not"):
+        maths.install(tmp_path / "katex")
+
+
+# Small books
 
 
 @pytest.fixture
 def small_book(book, tmp_path):
-    """``small_book(text)`` builds a book of one page with our extensions; returns (build's result, page)."""
+    """``small_book(text)`` builds a book of one page; returns what the build printed, and the page's file."""
 
     def build(text):
         config = yaml.safe_load((ROOT / "_config.yml").read_text())
-        config["sphinx"]["local_extensions"] = {"book._ext.theme": str(ROOT)}
-        config["sphinx"]["config"]["html_static_path"] = []
-        config["html"].pop("favicon")
-        del config["bibtex_bibfiles"]
+        settings = config["sphinx"]["config"]
+        settings["html_static_path"] = []
+        settings["extensions"].remove("sphinxcontrib.bibtex")
+        del config["bibtex_bibfiles"], config["html"]["favicon"]
+        config["exclude_patterns"].remove("*.md")
         (tmp_path / "_config.yml").write_text(yaml.safe_dump(config))
-        (tmp_path / "_toc.yml").write_text("{format: jb-book, root: page}")
+        (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: page\n")
         (tmp_path / "page.md").write_text(text)
-        shutil.copytree(ROOT / "_build" / "katex", tmp_path / "_build" / "katex", dirs_exist_ok=True)
-        command = (sys.executable, "-m", "jupyter_book", "build", str(tmp_path), "-n")
-        done = subprocess.run(command, capture_output=True, text=True)
-        return done, tmp_path / "_build" / "html" / "page.html"
+        shutil.copytree(KATEX, tmp_path / "_build" / "katex", dirs_exist_ok=True)
+        done = subprocess.run(
+            [JUPYTER_BOOK, "build", str(tmp_path), "-W", "-n"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout + done.stderr, tmp_path / "_build" / "html" / "page.html"
 
-    (tmp_path / "x").mkdir()
     return build
+
+
+def test_a_wrong_formula_stops_the_build_and_names_the_page(small_book):
+    for _ in range(2):  # also the second time, when the page has been read already
+        said, page = small_book("# A page\n\nSo $\\frac{1$ it is.")
+        assert "page.md: KaTeX parse error" in said and r"in the formula \frac{1" in said
+        assert not page.exists()
+
+
+def test_an_unknown_widget_is_named(small_book):
+    said, _ = small_book("# A page\n\n```{widget} Nothing\n```\n")
+    assert "There is no widget Nothing; there are NumberReaderHeads, QueryKeyValue." in said
+
+
+def test_boxes_widgets_and_punctuation(small_book):
+    said, page = small_book(
+        "# A page\n\n> **Watch out.** A box.\n\n> Said *by someone*.\n\n"
+        "```{widget} QueryKeyValue\n```\n\nAs $x$, not $y$ or $z$.\n"
+    )
+    html = page.read_text("utf8")
+    assert "build succeeded" in said
+    assert html.count('class="box box-watch"') == html.count("<blockquote>") == 1
+    assert html.count("&#8288;") == 2
+    (state,) = re.findall(r'widget-state\+json">(.*?)</script>', html)
+    ((name, record),) = json.loads(state)["state"].items()
+    assert name == "QueryKeyValue-0" and "_esm" in record["state"]
+    assert "IPY_MODEL" not in state  # random names would change the page in every build
+
+
+def test_the_placeholder_repository_is_never_linked_and_a_public_one_is(book):
+    assert theme.repository_link("https://example.org/transformer-lab") is None
+    assert theme.repository_link("https://github.com/a/b/") == "https://github.com/a/b"

@@ -85,7 +85,7 @@ def test_one_number_changed_by_hand_is_noticed(path, tmp_path):
     output.text = re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), output.text, count=1)
 
     result = nbval(tmp_path, as_it_is=cells[:end], changed=changed)
-    failed = re.findall(r"^FAILED (\w+)\.ipynb::Cell (\d+)", result.stdout, re.MULTILINE)
+    failed = re.findall(r"^FAILED .*?(\w+)\.ipynb::Cell (\d+)", result.stdout, re.MULTILINE)
     last = sum(c.cell_type == "code" for c in changed) - 1
     assert failed == [("changed", str(last))] and "Cell outputs differ" in result.stdout, result.stdout
 

@@ -14,7 +14,8 @@ test("cividis is matplotlib's", () => {
 });
 
 test("the ink can be read on every colour", () => {
-  const luminance = (rgb) => rgb.map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+  const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  const luminance = (rgb) => rgb.map((c) => linear(c / 255))
     .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
   for (let weight = 0; weight <= 1; weight += 0.001) {
     const ground = luminance(channels(weight));

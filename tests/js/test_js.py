@@ -1,4 +1,4 @@
-"""The widgets' arithmetic against numbers that PyTorch writes, in Node's own test runner (the files *.test.mjs)."""
+"""The widgets' arithmetic against numbers that PyTorch writes, in Node's own test runner (*.test.mjs)."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from tests.strict import require
 from tests.widgets.assets import load, tensor
 from transformer_lab.attention import MultiHeadAttention, attention
 from transformer_lab.models.number_reader import VOCABULARY, NumberReader, tokenize
-from transformer_lab.training.number_reader import encode, number_words, sample_numbers
+from transformer_lab.training.number_reader import number_words, sample_numbers
 from transformer_lab.widgets import QueryKeyValue
 from transformer_lab.widgets._asset import export_model
 from transformer_lab.widgets.attention_heads import export_number_reader
@@ -29,14 +29,9 @@ def randn(*shape: int) -> torch.Tensor:
 
 
 def softmax_cases():
-    scores = [
-        randn(5),
-        randn(7) * 1e4,
-        torch.zeros(3),
-        torch.tensor([-1e300, 1e300], dtype=torch.float64),
-        torch.tensor([4.0]),
-    ]
-    return [{"scores": s.tolist(), "weights": s.double().softmax(0).tolist()} for s in scores]
+    huge = torch.tensor([-1e300, 1e300], dtype=torch.float64)
+    scores = [randn(5), randn(7) * 1e4, torch.zeros(3).double(), huge, randn(1)]
+    return [{"scores": s.tolist(), "weights": s.softmax(0).tolist()} for s in scores]
 
 
 def attention_cases():

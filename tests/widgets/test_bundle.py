@@ -21,7 +21,8 @@ def test_imports_are_put_in_front_once_and_only_the_widget_exports(modules):
         low="export const one = 1;\n",
         left='import { one } from "./low.js";\nexport function two() { return one + one; }\n',
         right='import {\n  one,\n} from "./low.js";\nexport class Three {}\n',
-        main='import { two } from "./left.js";\nimport { Three } from "./right.js";\nexport default { two, Three };\n',
+        main='import { two } from "./left.js";\nimport { Three } from "./right.js";\n'
+        "export default { two, Three };\n",
     )
     lines = [line for line in text.splitlines() if line]
     assert lines == [
@@ -58,5 +59,5 @@ def test_another_form_of_import_is_refused(modules, line):
 
 @pytest.mark.bad_input
 def test_a_name_taken_twice_is_refused(modules):
-    with pytest.raises(ValueError, match=r"must be unique across its modules; got one twice"):
+    with pytest.raises(ValueError, match=r"must be unique across modules; got one twice"):
         modules(low="export const one = 1;\n", main='import { one } from "./low.js";\nfunction one() {}\n')

@@ -27,7 +27,7 @@ from .progress import progress
 from .show import Code, Picture, Result, Shown
 
 Inputs = dict[str, Any]  # parameter name -> array or whole number, in the order of the parameters
-Sizes = tuple[int, ...]
+Sizes = tuple[Any, ...]  # what ``inputs`` takes after the generator: sizes, and the sort of a mask
 
 # A float32 answer carries errors near 1e-7 of its size, some operations later 1e-6; slips are far above.
 TOLERANCE = {"float32": (1e-4, 1e-5), "float64": (1e-8, 1e-9)}
@@ -93,7 +93,7 @@ class Exercise:
     def _not_yet(self, *blocks: str | Code | Picture) -> Result:
         return Result(f"Not yet: {self.title}", blocks, status="not yet")
 
-    def _passed(self, *blocks: str) -> Result:
+    def _passed(self, *blocks: str | Code) -> Result:
         return Result(f"Passed: {self.title}", blocks, status="passed")
 
     def __repr__(self) -> str:

@@ -191,7 +191,7 @@ class _Printed(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        self.kept += text[: KEPT - len(self.kept)]
+        self.kept += text
         self.length += len(text)
         return len(text)
 
@@ -227,8 +227,9 @@ def _world_put_back() -> Iterator[list[str]]:
         if torch.get_default_dtype() != dtype:
             torch.set_default_dtype(dtype)
             disturbed.append("Your code changed torch's default dtype, for all code; I put it back.")
-        if not _same_random_state(chance):
-            _set_random_state(chance)
+        drawn = not _same_random_state(chance)
+        _set_random_state(chance)
+        if drawn:
             disturbed.append(
                 "Your code drew random numbers or set a seed; this answer needs none. "
                 "I put the random state back."
@@ -263,11 +264,8 @@ def _set_random_state(state: tuple[Any, ...]) -> None:
 
 
 def _same_random_state(state: tuple[Any, ...]) -> bool:
-    cpu, _, python, numpy = state
+    """Python's own state is put back but does not count: type checkers such as beartype draw from it."""
+    cpu, _, _, numpy = state
     now = np.random.get_state()
-    return (
-        torch.equal(cpu, torch.get_rng_state())
-        and python == random.getstate()
-        and bool((numpy[1] == now[1]).all())
-        and numpy[2:] == now[2:]
-    )
+    unmoved = torch.equal(cpu, torch.get_rng_state())
+    return unmoved and bool((numpy[1] == now[1]).all()) and numpy[2:] == now[2:]

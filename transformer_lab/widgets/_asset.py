@@ -1,7 +1,7 @@
 """Trained weights for a widget: they come when the reader asks, and no notebook stores them.
 
-The front end sets ``asset_wanted``. In a kernel, Python answers by filling ``asset_data`` from the live model;
-on a page without a kernel, ``book/_assets/widget-host.js`` answers from a file that ``asset_script`` wrote.
+The front end sets ``asset_wanted``. In a kernel, Python answers by filling ``asset_data`` from the live
+model; on a page without one, ``book/_assets/widget-host.js`` does, from a file that ``asset_script`` wrote.
 """
 
 import base64

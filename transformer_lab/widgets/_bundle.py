@@ -1,8 +1,8 @@
 """One self-contained ES module out of a widget's file and the modules that it shares with others.
 
-A notebook stores each widget as a single text, and neither Colab nor a page opened from a file could fetch a
-second one. So shared modules are put in front of the widget's own code. They all land in one scope: two modules
-may not use the same top-level name, and imports may not be renamed.
+A notebook stores each widget as a single text, and neither Colab nor a page opened from a file could fetch
+a second one. So shared modules are put in front of the widget's own code. They all land in one scope: two
+modules may not use the same top-level name, and imports may not be renamed.
 """
 
 import re
@@ -18,14 +18,12 @@ def bundle(path: Path) -> str:
     """The module at ``path`` with everything that it imports, each shared module once.
 
     Raises:
-        ValueError: an import in any other form than ``import { name } from "./file.js";``, or a name taken twice.
+        ValueError: an import not written ``import { name } from "./file.js";``, or a name taken twice.
     """
     text = "\n".join(_modules(path, seen=set()))
     twice = [name for name, count in Counter(NAME.findall(text)).items() if count > 1]
     if twice:
-        raise ValueError(
-            f"{path.name}: a top-level name must be unique across its modules; got {twice[0]} twice"
-        )
+        raise ValueError(f"{path.name}: top-level names must be unique across modules; got {twice[0]} twice")
     return text
 
 
@@ -34,9 +32,8 @@ def _modules(path: Path, seen: set[Path], *, shared: bool = False) -> list[str]:
         return []
     seen.add(path)
     source = path.read_text("utf8")
-    parts = [
-        text for name in IMPORT.findall(source) for text in _modules(path.parent / name, seen, shared=True)
-    ]
+    imported = [path.parent / name for name in IMPORT.findall(source)]
+    parts = [text for other in imported for text in _modules(other, seen, shared=True)]
     own = IMPORT.sub("", source)
     if stray := re.search(r"^import\b.*|^export \{.*", own, re.MULTILINE):
         raise ValueError(f'{path.name}: write import {{ name }} from "./file.js"; got {stray[0]}')

@@ -1,7 +1,7 @@
 // Which words does each digit look at? A small trained model reads number words in the browser, head by head.
 // traits (see attention_heads.py): text, asset, asset_bytes, asset_wanted, asset_data.
 import { heatMap, HEAT_MAP_LOOK } from "./heat_map.js";
-import { afterPause, announcer, cividis, element, follow, wear, write } from "./parts.js";
+import { afterPause, announcer, cividis, element, follow, frame, wear, write } from "./parts.js";
 import { add, argmax, decodeTensors, headedAttention, linear, multiHeadAttention } from "./runtime.js";
 
 const PLACES = ["100\u202f000", "10\u202f000", "1\u202f000", "100", "10", "1"]; // narrow spaces
@@ -44,8 +44,10 @@ export function readNumber({ config, weights }, tokens) {
   const x = add(words, weights.positions.weight.slice(0, tokens.length));
   const within = multiHeadAttention(x, x, config.n_heads, weights.self_attention);
   const context = add(x, within.output);
-  const { output, weights: placeWeights } = headedAttention(
-    linear(weights.places.weight, weights.q_proj), linear(context, weights.k_proj), linear(words, weights.v_proj), config.n_heads);
+  const q = linear(weights.places.weight, weights.q_proj);
+  const k = linear(context, weights.k_proj);
+  const v = linear(words, weights.v_proj);
+  const { output, weights: placeWeights } = headedAttention(q, k, v, config.n_heads);
   const logits = linear(output, weights.digit_head);
   return { logits, digits: logits.map(argmax), placeWeights, wordWeights: within.weights };
 }
@@ -59,7 +61,8 @@ const LOOK = `
 .tl-heads { display: grid; gap: .9rem; }
 .tl-heads > * { min-width: 0; }
 .tl-heads textarea {
-  display: block; width: 100%; margin: .2rem 0; padding: .45rem .6rem; field-sizing: content; resize: none; border: 1px solid var(--muted); border-radius: .4rem;
+  display: block; width: 100%; margin: .2rem 0; padding: .45rem .6rem; field-sizing: content; resize: none;
+  border: 1px solid var(--muted); border-radius: .4rem;
   background: var(--surface); color: var(--text); font: inherit; font-size: 1rem;
 }
 .tl-heads textarea[aria-invalid="true"] { border-color: var(--key); }
@@ -67,12 +70,16 @@ const LOOK = `
 .tl-heads .tl-choices button { font-size: .8125rem; text-align: start; }
 .tl-heads .tl-news { min-height: 1.5em; color: var(--muted); font-size: .875rem; }
 .tl-heads :has(> [aria-invalid="true"]) + .tl-news { color: var(--key-text); }
-.tl-heads .tl-note { padding: .6rem .75rem; border-radius: .5rem; background: color-mix(in srgb, var(--query) 9%, transparent); }
+.tl-heads .tl-note {
+  padding: .6rem .75rem; border-radius: .5rem; background: color-mix(in srgb, var(--query) 9%, transparent);
+}
 .tl-heads .tl-load { display: grid; gap: .7rem; justify-items: start; }
 .tl-heads .tl-picture { display: grid; gap: .9rem; }
 .tl-heads .tl-reading { display: flex; flex-wrap: wrap; gap: .6rem 1.5rem; align-items: center; }
 .tl-heads fieldset { min-width: 0; margin: 0; padding: 0; border: 0; }
-.tl-heads legend { float: left; margin: 0 .7rem 0 0; padding: 0; color: var(--muted); font-size: inherit; line-height: 1.9rem; }
+.tl-heads legend {
+  float: left; margin: 0 .7rem 0 0; padding: 0; color: var(--muted); font-size: inherit; line-height: 1.9rem;
+}
 .tl-heads .tl-digits { display: flex; gap: .3rem; }
 .tl-heads .tl-digits legend { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .tl-heads .tl-digit { position: relative; display: grid; justify-items: center; cursor: pointer; }
@@ -83,21 +90,28 @@ const LOOK = `
   color: var(--output-text); font-size: 1.6rem; font-variant-numeric: tabular-nums; line-height: 1;
 }
 .tl-heads .tl-digit:hover b { border-color: var(--query); }
-.tl-heads .tl-digit :checked + b { border-color: var(--query); background: color-mix(in srgb, var(--query) 14%, transparent); }
+.tl-heads .tl-digit :checked + b {
+  border-color: var(--query); background: color-mix(in srgb, var(--query) 14%, transparent);
+}
 .tl-heads .tl-digit :focus-visible + b { outline: 3px solid var(--query); outline-offset: 2px; }
 .tl-heads .tl-digit small { color: var(--muted); font-size: .6875rem; }
 .tl-heads .tl-truth { flex: 1 1 11rem; }
 .tl-heads .tl-strip { display: flex; flex-wrap: wrap; gap: .3rem; margin: 0; padding: 0; list-style: none; }
 .tl-heads .tl-strip li {
-  display: grid; justify-items: center; min-width: 2.6rem; margin: 0; padding: .25rem .4rem; border-radius: .4rem; line-height: 1.25;
+  display: grid; justify-items: center; min-width: 2.6rem; margin: 0; padding: .25rem .4rem;
+  border-radius: .4rem; line-height: 1.25;
 }
 .tl-heads .tl-strip small { font-size: .75rem; }
 .tl-heads .tl-strip .tl-asking { outline: 2px solid var(--query); outline-offset: 1px; }
 .tl-heads .tl-caption { min-height: 3em; }
 .tl-heads .tl-controls { display: flex; flex-wrap: wrap; gap: .3rem 1.6rem; }
-.tl-heads .tl-controls label { display: inline-flex; gap: .35rem; align-items: center; min-height: 1.9rem; margin-right: .8rem; }
+.tl-heads .tl-controls label {
+  display: inline-flex; gap: .35rem; align-items: center; min-height: 1.9rem; margin-right: .8rem;
+}
 @container (min-width: 34rem) { .tl-heads .tl-caption { min-height: 1.5em; } }
-.tl-heads .tl-maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1rem 1.25rem; }
+.tl-heads .tl-maps {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1rem 1.25rem;
+}
 .tl-heads .tl-load p:empty { position: absolute; }
 .tl-heads [hidden] { display: none; }
 `;
@@ -120,7 +134,7 @@ function render({ model, el }) {
       return button;
     })),
     loader.root, picture.root);
-  const root = element("div", { class: "tl-widget", role: "group", "aria-label": "Attention of a model that reads numbers" }, form);
+  const root = frame("A model that reads numbers", form);
   el.append(root);
 
   let reader = null; // the model, once its weights are here
@@ -164,7 +178,6 @@ function render({ model, el }) {
   listen(field, "input", read);
   listen(form, "submit", (event) => event.preventDefault());
   listen(field, "keydown", (event) => {
-    event.stopPropagation(); // JupyterLab's shortcuts are single letters
     if (event.key === "Enter") event.preventDefault(); // one number, however long its line
   });
   follow(model, ["text"], draw, signal);
@@ -221,12 +234,14 @@ function makePicture(signal) {
   const maps = element("div", { class: "tl-maps" });
   const grids = [];
   const { region, say } = announcer(signal);
-  const controls = element("div", { class: "tl-controls" }, look.root, head.root, element("label", {}, numbers, "Numbers"));
+  const numbered = element("label", {}, numbers, "Numbers");
   const root = element("div", { class: "tl-picture", hidden: "" },
     element("p", { class: "tl-note" }, "Try this first: go over the digits from left to right and watch the words. "
       + "Then turn the last word into another one: which digits change, and which look elsewhere?"),
     element("div", { class: "tl-reading" }, digits.root, truth),
-    strip.root, caption, controls, maps, region);
+    strip.root, caption,
+    element("div", { class: "tl-controls" }, look.root, head.root, numbered),
+    maps, region);
 
   listen(look.root, "change", () => { row = -1; show(); });
   listen(head.root, "change", show);
@@ -238,7 +253,8 @@ function makePicture(signal) {
     if (grids.length < count) {
       while (grids.length < count) grids.push(heatMap({ onPoint: point, signal }));
       maps.append(...grids.map((grid) => grid.root));
-      head.offer([["all", count === 2 ? "both" : "all"], ...[...grids.keys()].map((h) => [String(h), String(h + 1)])]);
+      const each = [...grids.keys()].map((h) => [String(h), String(h + 1)]);
+      head.offer([["all", count === 2 ? "both" : "all"], ...each]);
     }
     show();
   }
@@ -272,10 +288,12 @@ function makePicture(signal) {
     say(`${verdict} ${sentence}`);
   }
   function describe(row, column, mean) {
-    const who = look.value === "digits" ? `the ${PLACE_NAMES[row]} digit, ${result.digits[row]},` : `“${words[row]}”`;
+    const digit = `the ${PLACE_NAMES[row]} digit, ${result.digits[row]},`;
+    const who = look.value === "digits" ? digit : `“${words[row]}”`;
     if (column >= 0) return `${who} gives “${words[column]}” a weight of ${mean[column].toFixed(2)}.`;
     const order = [...words.keys()].sort((a, b) => mean[b] - mean[a]).slice(0, 3);
-    const parts = order.filter((s, i) => i === 0 || mean[s] >= 0.1).map((s) => `“${words[s]}” (${mean[s].toFixed(2)})`);
+    const parts = order.filter((s, i) => i === 0 || mean[s] >= 0.1)
+      .map((s) => `“${words[s]}” (${mean[s].toFixed(2)})`);
     return `${who} looks most at ${parts.join(", then at ")}.`;
   }
   return { root, draw };
@@ -300,7 +318,8 @@ function makeDigits(onChoose, signal) {
     return { label, input, figure };
   });
   const root = element("fieldset", { class: "tl-digits" },
-    element("legend", {}, "What the model reads: choose a digit to see where it looks"), ...parts.map((part) => part.label));
+    element("legend", {}, "What the model reads: choose a digit to see where it looks"),
+    ...parts.map((part) => part.label));
   function draw(digits, chosen) {
     parts.forEach(({ input, figure }, i) => {
       write(figure, String(digits[i]));

@@ -1,4 +1,4 @@
-"""The trained NumberReader's attention, head by head -- book chapter "Attention". Front end: attention_heads.js."""
+"""The NumberReader's attention, head by head -- book chapter "Attention". Front end: attention_heads.js."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 // One query meets a few keys: scores, weights and output follow the reader's hand.
 // traits (see attention_qkv.py): tokens, asking, q, k, v, divisor, start.
-import { announcer, element, follow, put, svg, wear, write } from "./parts.js";
+import { announcer, element, follow, frame, put, svg, wear, write } from "./parts.js";
 import { format, plane, PLANE_LOOK } from "./plane.js";
 import { dot, softmax, weightedSum } from "./runtime.js";
 
@@ -61,12 +61,19 @@ const LOOK = `
 .tl-qkv .tl-mark.tl-done { border-color: var(--value-text); background: var(--value-text); color: var(--surface); }
 .tl-qkv figure { margin: 0; min-width: 0; }
 .tl-qkv .tl-canvas { border-radius: .5rem; }
-.tl-qkv .tl-normal { stroke: var(--query); stroke-width: 1.5; stroke-dasharray: 2 6; stroke-linecap: round; opacity: .8; }
-.tl-qkv .tl-hull { fill: var(--value); fill-opacity: .12; stroke: var(--value); stroke-opacity: .5; stroke-linejoin: round; }
+.tl-qkv .tl-normal {
+  stroke: var(--query); stroke-width: 1.5; stroke-dasharray: 2 6; stroke-linecap: round; opacity: .8;
+}
+.tl-qkv .tl-hull {
+  fill: var(--value); fill-opacity: .12; stroke: var(--value); stroke-opacity: .5; stroke-linejoin: round;
+}
 .tl-qkv .tl-pull { stroke: var(--output); stroke-linecap: round; }
 .tl-qkv .tl-out { fill: var(--output); stroke: var(--surface); stroke-width: 2; }
 .tl-qkv .tl-out-label { fill: var(--output-text); }
-.tl-qkv .tl-sum { margin-top: .4rem; font-size: .875rem; font-variant-numeric: tabular-nums; text-align: center; text-wrap: balance; }
+.tl-qkv .tl-sum {
+  margin-top: .4rem; font-size: .875rem; font-variant-numeric: tabular-nums; text-align: center;
+  text-wrap: balance;
+}
 .tl-qkv .tl-row {
   display: grid; grid-template-columns: 3rem 3rem 3rem 1fr 2.2rem; gap: .6rem; align-items: center; padding: .2rem 0;
 }
@@ -75,7 +82,9 @@ const LOOK = `
 .tl-qkv .tl-weight { grid-column: span 2; }
 .tl-qkv .tl-wide { display: none; }
 .tl-qkv .tl-word { overflow: hidden; color: var(--key-text); font-weight: 600; text-overflow: ellipsis; }
-.tl-qkv .tl-bar { height: 1rem; border-radius: .25rem; background: color-mix(in srgb, var(--muted) 16%, transparent); }
+.tl-qkv .tl-bar {
+  height: 1rem; border-radius: .25rem; background: color-mix(in srgb, var(--muted) 16%, transparent);
+}
 .tl-qkv .tl-bar > div { height: 100%; min-width: 2px; border-radius: inherit; background: var(--muted); }
 .tl-qkv .tl-controls { display: flex; flex-wrap: wrap; gap: .3rem .9rem; align-items: center; }
 .tl-qkv label { display: flex; flex: 1 1 17rem; gap: .6rem; align-items: center; white-space: nowrap; }
@@ -136,17 +145,18 @@ function render({ model, el }) {
   const scaled = cell("tl-right", "columnheader");
   const table = element("div", { class: "tl-table", role: "table", "aria-label": "Scores and weights" },
     element("div", { class: "tl-row tl-heading", role: "row" },
-      cell("", "columnheader", "word"), cell("tl-wide tl-right", "columnheader", "key"), cell("tl-right", "columnheader", "q · k"),
+      cell("", "columnheader", "word"), cell("tl-wide tl-right", "columnheader", "key"),
+      cell("tl-right", "columnheader", "q · k"),
       scaled, cell("tl-weight", "columnheader", "weight")),
     ...rows.map((row) => row.root));
 
-  const slider = element("input", { type: "range", min: -3, max: 4, step: 0.25 }); // log2, so that 1 and √2 are steps
+  const slider = element("input", { type: "range", min: -3, max: 4, step: 0.25 }); // log2: 1 and √2 are steps
   const divided = element("span", { class: "tl-number", "aria-hidden": "true" }); // the slider itself says it
   const reset = element("button", { type: "button" }, "Reset");
   const coach = makeCoach(tasks(tokens), signal);
   const { region, say } = announcer(signal);
 
-  const root = element("div", { class: "tl-widget", role: "group", "aria-label": "One query, its keys and values" },
+  const root = frame("One query, its keys and values",
     element("div", { class: "tl-qkv" },
       coach.root,
       figure("tl-meeting", `The query of “${model.get("asking")}” meets the keys`, canvas, asked),
@@ -176,7 +186,8 @@ function render({ model, el }) {
     put(shape, { points: hull(v).map(at).join(" ") });
     pulls.forEach((line, i) => {
       const [vx, vy] = at(v[i]);
-      put(line, { x1: ox, y1: oy, x2: vx, y2: vy, "stroke-width": 1 + 6 * weights[i], opacity: 0.25 + 0.6 * weights[i] });
+      put(line, { x1: ox, y1: oy, x2: vx, y2: vy });
+      put(line, { "stroke-width": 1 + 6 * weights[i], opacity: 0.25 + 0.6 * weights[i] });
     });
     put(out, { cx: ox, cy: oy });
     put(outLabel, { x: ox, y: oy + 22 });

@@ -20,7 +20,7 @@ class QueryKeyValue(anywidget.AnyWidget):
         q: the query, two coordinates from -3 to 3.
         k: the keys, one per token, each like ``q``.
         v: the values, one per token, each like ``q``.
-        divisor: what the dot products are divided by before the softmax; the default is sqrt(d_k), with d_k = 2.
+        divisor: what the scores are divided by before the softmax; by default sqrt(d_k), with d_k = 2.
     """
 
     _esm = bundle(Path(__file__).with_suffix(".js"))

@@ -8,10 +8,13 @@ export const HEAT_MAP_LOOK = `
   position: relative; display: grid; grid-template-columns: 3.7rem repeat(var(--columns), minmax(0, 2.6rem));
   gap: 2px; width: fit-content; border-radius: 3px;
 }
-.tl-map :is(.tl-row-name, .tl-column-name) { color: var(--query-text); font-size: .75rem; line-height: 1.2; white-space: nowrap; }
+.tl-map :is(.tl-row-name, .tl-column-name) {
+  color: var(--query-text); font-size: .75rem; line-height: 1.2; white-space: nowrap;
+}
 .tl-map .tl-row-name { align-self: center; padding-right: .35rem; text-align: right; }
 .tl-map .tl-column-name {
-  justify-self: center; padding-top: .2rem; color: var(--key-text); writing-mode: vertical-rl; transform: rotate(180deg);
+  justify-self: center; padding-top: .2rem; color: var(--key-text);
+  writing-mode: vertical-rl; transform: rotate(180deg);
 }
 .tl-map .tl-cell {
   display: grid; place-items: center; height: 1.6rem; border-radius: 3px; font-size: .625rem;
@@ -43,9 +46,9 @@ export function heatMap({ onPoint, signal }) {
       element("div", { class: "tl-cell", role: "gridcell", tabindex: -1 }, element("span"))));
     lines = rows.map((name, r) => element("div", { class: "tl-line", role: "row" },
       element("div", { class: "tl-row-name", role: "rowheader" }, name), ...cells[r]));
-    const corner = element("div", { class: "tl-line", role: "row" }, element("div", { role: "presentation" }), ...heads);
+    const corner = element("div", { role: "presentation" });
     grid.style.setProperty("--columns", columns.length);
-    grid.replaceChildren(corner, ...lines);
+    grid.replaceChildren(element("div", { class: "tl-line", role: "row" }, corner, ...heads), ...lines);
     setCursor(Math.min(cursor[0], rows.length - 1), Math.min(cursor[1], columns.length - 1));
   }
 
@@ -90,7 +93,6 @@ export function heatMap({ onPoint, signal }) {
     const step = MOVES[event.key];
     if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    event.stopPropagation(); // JupyterLab moves between cells with the same keys
     cells[cursor[0] + step[0]]?.[cursor[1] + step[1]]?.focus();
   }, { signal });
   return { root, draw, mark };

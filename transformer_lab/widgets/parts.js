@@ -19,6 +19,12 @@ export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
+/** The root of a widget. */
+export function frame(label, ...children) {
+  const untouched = { "data-lm-suppress-shortcuts": "true" }; // JupyterLab leaves the keys pressed in here alone
+  return element("div", { class: "tl-widget", role: "group", "aria-label": label, ...untouched }, ...children);
+}
+
 /** Writes only what is new: drawing sixty times a second should not touch what stays. */
 export function put(node, attributes) {
   for (const [name, value] of Object.entries(attributes)) {
@@ -112,7 +118,8 @@ html:is([data-theme="dark"], [theme="dark"]) .tl-widget, body[data-jp-theme-ligh
 .tl-widget .tl-heading { margin: 0; color: var(--muted); font-size: .8125rem; font-weight: 600; }
 .tl-widget .tl-number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .tl-widget .tl-spoken {
-  position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap;
+  position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%);
+  white-space: nowrap;
 }`;
 
 /** Wears the common look and the widget's own for as long as the view lives. */

@@ -6,7 +6,9 @@ const MARGIN = 22;
 const GRIP = 28; // radius that a thumb can hit
 
 export const PLANE_LOOK = `
-.tl-plane { display: block; width: 100%; height: auto; overflow: visible; user-select: none; -webkit-user-select: none; }
+.tl-plane {
+  display: block; width: 100%; height: auto; overflow: visible; user-select: none; -webkit-user-select: none;
+}
 .tl-plane .tl-grid { stroke: var(--line); stroke-width: 1; opacity: .55; }
 .tl-plane .tl-axis { stroke: var(--line); stroke-width: 1.5; }
 .tl-plane text { fill: var(--muted); font-size: 11px; }
@@ -83,7 +85,6 @@ export function plane({ title, reach, handles, onMove, onRelease, signal }) {
     const step = STEPS[event.key];
     if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    event.stopPropagation(); // JupyterLab moves between cells with the same keys
     const size = event.shiftKey ? 0.5 : 0.1;
     move(index, points[index].map((x, i) => x + size * step[i]));
     onRelease();
@@ -122,7 +123,8 @@ function drawHandle({ kind, shape, name, label }, reach, unit) {
   const hit = svg("circle", { class: "tl-hit", r: GRIP });
   const text = svg("text", { class: "tl-label", "aria-hidden": "true" }, label);
   const group = svg("g", {
-    class: "tl-handle", tabindex: 0, role: "slider", "aria-label": name, "aria-valuemin": -reach, "aria-valuemax": reach,
+    class: "tl-handle", tabindex: 0, role: "slider", "aria-label": name,
+    "aria-valuemin": -reach, "aria-valuemax": reach,
   }, ...(shape === "arrow" ? [shaft, head] : [dot]), halo, hit, text);
   group.style.color = `var(--${kind})`;
   text.style.fill = `var(--${kind}-text)`;
@@ -133,7 +135,8 @@ function drawHandle({ kind, shape, name, label }, reach, unit) {
     const [ux, uy] = length > 0 ? [px / length, py / length] : [0, -1];
     const neck = Math.max(length - 10, 0); // the shaft ends inside the head
     put(shaft, { x2: ux * neck, y2: uy * neck, "stroke-width": 2 + 4 * weight });
-    put(head, { transform: `translate(${px} ${py}) rotate(${Math.atan2(uy, ux) * 180 / Math.PI}) scale(${1 + 0.5 * weight})` });
+    const angle = Math.atan2(uy, ux) * 180 / Math.PI;
+    put(head, { transform: `translate(${px} ${py}) rotate(${angle}) scale(${1 + 0.5 * weight})` });
     put(dot, { cx: px, cy: py, r: 5 + 8 * weight });
     for (const circle of [halo, hit]) put(circle, { cx: px, cy: py });
     const out = (shape === "arrow" ? 20 : 24) + (covers ? 18 : 0);

@@ -44,7 +44,8 @@ export function headedAttention(q, k, v, heads) {
   const width = q[0].length / heads;
   const head = (rows, h) => rows.map((row) => row.slice(h * width, (h + 1) * width));
   const each = Array.from({ length: heads }, (_, h) => attention(head(q, h), head(k, h), head(v, h)));
-  return { output: q.map((_, t) => each.flatMap(({ output }) => output[t])), weights: each.map((one) => one.weights) };
+  const output = q.map((_, t) => each.flatMap((one) => one.output[t]));
+  return { output, weights: each.map((one) => one.weights) };
 }
 
 /** Multi-head attention with its four projections: x asks, context answers. */
