@@ -191,7 +191,7 @@ class _Printed(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        self.kept += text
+        self.kept += text[: KEPT - len(self.kept)]
         self.length += len(text)
         return len(text)
 
