@@ -184,7 +184,7 @@ RIGHT = {
         F.scaled_dot_product_attention,
         lambda q, k, v, mask: attention(q, k, v, mask)[0],
     ],
-    "split_heads": [split_by_view, split_by_loop],
+    "into_heads": [split_by_view, split_by_loop],
     "find_the_fault": [repaired_in_place, repaired_with_the_library, repaired_head_by_head],
 }
 

@@ -36,7 +36,7 @@ EQUIVALENT = {
         "scores = q @ k.transpose(-2, -1) / k.shape[-1] ** 0.5": SAME_WIDTH,
         "scores = q @ k.transpose(-2, -1) / v.shape[-1] ** 0.5": SAME_WIDTH,
     },
-    "split_heads": {
+    "into_heads": {
         "return x.transpose(2, 1)": SAME_AXES,
         "return x.transpose(1, -2)": SAME_AXES,
     },

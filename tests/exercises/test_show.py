@@ -47,8 +47,8 @@ def test_a_result_is_true_only_when_passed():
 
 
 def test_an_exercise_says_what_it_is():
-    assert repr(ex.split_heads) == (
-        "Exercise `split_heads` (implement): Split into heads. Methods: check, hint, solution."
+    assert repr(ex.into_heads) == (
+        "Exercise `into_heads` (implement): Split into heads. Methods: check, hint, solution."
     )
 
 

@@ -501,7 +501,7 @@ def _nan_in_the_gradient(q, k, v, mask):
 # --- 6 -------------------------------------------------------------------------------------------------
 
 
-def _split_heads_inputs(rng: np.random.Generator, B: int, T: int, H: int, Dh: int) -> dict[str, Any]:
+def _into_heads_inputs(rng: np.random.Generator, B: int, T: int, H: int, Dh: int) -> dict[str, Any]:
     return {"x": rng.standard_normal((B, T, H * Dh)), "n_heads": H}
 
 
@@ -522,11 +522,11 @@ def _split_heads_inputs(rng: np.random.Generator, B: int, T: int, H: int, Dh: in
         "`reshape` would give the same shape and mix the tokens.",
     ),
     axes="B H T Dh",
-    inputs=_split_heads_inputs,
+    inputs=_into_heads_inputs,
     sizes=((1, 2, 2, 3), (2, 3, 4, 5), (2, 5, 1, 4), (3, 1, 2, 4), (1, 4, 3, 1), (2, 6, 3, 4)),
     reference=lambda x, n_heads: np.stack(np.split(x, n_heads, axis=-1), axis=1),
 )
-def split_heads(x, n_heads):
+def into_heads(x, n_heads):
     """Give each head its own axis: x (B, T, D) becomes (B, H, T, Dh)."""
     # The features of one head lie together, so D is cut into H pieces of Dh: (B, T, H, Dh).
     x = x.unflatten(-1, (n_heads, -1))
@@ -534,7 +534,7 @@ def split_heads(x, n_heads):
     return x.transpose(1, 2)
 
 
-@split_heads.slip("""
+@into_heads.slip("""
     The shape is right, the numbers are not: a bare reshape reads memory in order and mixes the tokens. Cut
     the last axis first, then swap two axes.""")
 def _bare_reshape(x, n_heads):
@@ -542,32 +542,32 @@ def _bare_reshape(x, n_heads):
     return x.reshape(B, n_heads, T, D // n_heads)
 
 
-@split_heads.slip("""
+@into_heads.slip("""
     Your heads are interleaved: head 0 got the features 0, H, 2H, ... The features of one head lie together,
     so cut D into (H, Dh), in this order.""")
 def _interleaved(x, n_heads):
     return x.unflatten(-1, (-1, n_heads)).permute(0, 3, 1, 2)
 
 
-@split_heads.slip("""
+@into_heads.slip("""
     The cut is right, and the heads still stand behind the tokens: (B, T, H, Dh). Swap these two axes.""")
 def _not_moved(x, n_heads):
     return x.unflatten(-1, (n_heads, -1))
 
 
-@split_heads.slip("""
+@into_heads.slip("""
     You put the heads in front of the batch: (H, B, T, Dh). Stack them along axis 1, behind the batch.""")
 def _heads_first(x, n_heads):
     return torch.stack(x.chunk(n_heads, dim=-1))
 
 
-@split_heads.slip("""
+@into_heads.slip("""
     Tokens and features of each head are swapped: (B, H, Dh, T). Each row should be one token.""")
 def _tokens_last(x, n_heads):
     return x.unflatten(-1, (n_heads, -1)).permute(0, 2, 3, 1)
 
 
-@split_heads.slip("""
+@into_heads.slip("""
     You swapped axes first and reshaped then: the reshape reads along the tokens and mixes them with features.
     First cut the last axis, then swap.""")
 def _transposed_then_reshaped(x, n_heads):
@@ -575,7 +575,7 @@ def _transposed_then_reshaped(x, n_heads):
     return x.transpose(1, 2).reshape(B, n_heads, T, D // n_heads)
 
 
-@split_heads.slip("""
+@into_heads.slip("""
     You made heads of n_heads features each. `n_heads` is how many heads there are; each is D / n_heads
     wide.""")
 def _count_taken_for_width(x, n_heads):

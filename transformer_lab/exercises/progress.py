@@ -23,7 +23,7 @@ from .show import Shown
 VERSION = 1
 STATUSES = ("not yet", "passed")
 
-Entries = dict[str, dict[str, str]]  # "attention.split_heads" -> {"status": ..., "date": ...}
+Entries = dict[str, dict[str, str]]  # "attention.into_heads" -> {"status": ..., "date": ...}
 
 
 def default_path() -> Path:
