@@ -1,5 +1,6 @@
 """One stem for everything that belongs to a chapter; what is missing on purpose stands in one map."""
 
+import json
 import re
 from pathlib import Path
 
@@ -26,6 +27,23 @@ def test_a_chapter_has_its_companions(stem):
 
 def _exists(path: str) -> bool:
     return (ROOT / path).exists() or (ROOT / path.removesuffix(".py") / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("stem", CHAPTERS)
+def test_the_first_code_cell_installs_this_release_from_the_one_public_repository(stem):
+    url = re.search(
+        r"^repository:\n(?:  .*\n)*?  url: (\S+)", (ROOT / "_config.yml").read_text(), re.MULTILINE
+    )[1]
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    cells = json.loads((ROOT / "book" / f"{stem}.ipynb").read_text())["cells"]
+    first = "".join(next(cell for cell in cells if cell["cell_type"] == "code")["source"])
+    assert first.startswith(
+        "try:\n"
+        "    import transformer_lab as lab\n"
+        "except ModuleNotFoundError:  # in Colab\n"
+        f"    %pip install --quiet git+{url}@v{version}\n"
+        "    import transformer_lab as lab\n"
+    )
 
 
 def test_the_exceptions_are_chapters():

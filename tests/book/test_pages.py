@@ -15,6 +15,10 @@ from .conftest import ROOT, build
 ENTRIES = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
 PAGES = [f"{entry}.html" for entry in ENTRIES] + ["search.html"]
 CHAPTERS = [f"{entry}.html" for entry in ENTRIES if (ROOT / f"{entry}.ipynb").exists()]
+FLATTEN = """() => {
+    for (const code of document.querySelectorAll("pre")) code.textContent = code.textContent;
+    for (const formula of document.querySelectorAll(".katex-html")) formula.textContent = "formula";
+}"""  # thousands of spans, of which axe looks at each for seconds: their colours have a test of their own
 pytestmark = pytest.mark.browser
 
 
@@ -98,6 +102,25 @@ def test_a_second_build_reads_nothing_and_writes_nothing(book):
     assert katex.stat().st_mtime_ns == installed
 
 
+def luminance(colour):
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [":root", '[data-theme="dark"]'])
+def test_every_colour_of_text_stands_out_from_both_grounds(theme):
+    css = (ROOT / "book" / "_assets" / "book.css").read_text()
+    block = css[css.index(f"{theme} {{") :].partition("}")[0]
+    palette = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block))
+    texts = [name for name in palette if name.endswith(("text", "muted", "link")) or name.startswith("code-")]
+    assert len(texts) == 13
+    for name in texts:
+        for ground in ("tl-background", "tl-surface"):
+            low, high = sorted((luminance(palette[name]), luminance(palette[ground])))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (name, ground)
+
+
 # What a browser shows
 
 
@@ -107,6 +130,7 @@ def test_a_second_build_reads_nothing_and_writes_nothing(book):
 def test_nothing_stands_in_a_reader_s_way(name, width, theme, visit):
     page = visit(width=width, theme=theme).open(name)
     assert page.evaluate("document.documentElement.dataset.theme") == theme
+    page.evaluate(FLATTEN)
     rules = {"runOnly": ["color-contrast"]} if theme == "dark" else {}  # nothing else depends on the theme
     found = Axe().run(page, options=rules).response["violations"]
     assert {rule["id"]: [node["html"] for node in rule["nodes"]] for rule in found} == {}
@@ -201,7 +225,7 @@ def test_every_widget_answers_the_keyboard_and_has_its_place(name, width, visit)
     page = visit(width=width).open(name)
     for widget in page.locator(".widget").all():
         reserved = float(widget.evaluate("(w) => parseFloat(getComputedStyle(w).minHeight)"))
-        height = widget.bounding_box()["height"]
+        height = widget.locator(".tl-widget").bounding_box()["height"]
         assert abs(height - reserved) <= 40, "set HEIGHTS in book/_ext/widget.py, in rem"
         before = widget.aria_snapshot()
         control = widget.locator("input, button, select, [tabindex='0']").first

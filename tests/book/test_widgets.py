@@ -205,6 +205,7 @@ def test_screen_readers_hear_it_once_it_stands_still(show):
     page.clock.install()
     spoken = page.locator(".tl-spoken")
     before = spoken.inner_text()
+    assert before.startswith("Query (1.30, 0.20).")
     handle(page, "query of sat").press("ArrowUp")
     assert spoken.inner_text() == before
     page.clock.fast_forward(1000)
@@ -356,6 +357,10 @@ def test_views_of_one_model_move_together_and_models_do_not(show):
     page.get_by_role("textbox").first.fill("seven")
     texts = [box.input_value() for box in page.get_by_role("textbox").all()]
     assert texts == ["seven", "twelve", "seven"]
+    page.get_by_role("textbox").first.fill("sevven")
+    page.get_by_text("never learned").wait_for()
+    page.get_by_role("textbox").last.fill("eight")
+    assert page.get_by_text("never learned").count() == 0  # with the text, its fault is gone from every view
     load_model(page)  # the remaining button
     page.locator(".tl-digits").nth(1).get_by_role("radio", name="2").check()
     checked = page.locator(".tl-digits").nth(0).locator(":checked").count()

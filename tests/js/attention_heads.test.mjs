@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { decodeModel, numberOf, readNumber, tokenize } from "../../transformer_lab/widgets/attention_heads.js";
+import {
+  compare, decodeModel, describe, numberOf, readNumber, tokenize,
+} from "../../transformer_lab/widgets/attention_heads.js";
 import { cases, close } from "./cases.mjs";
 
 test("the forward pass equals PyTorch's: trained, random and extreme weights, one token to twelve", () => {
@@ -40,4 +42,13 @@ test("what Python refuses is refused in one sentence, and the word is named", ()
 test("words are read by the rules of English", () => {
   for (const { words, number } of cases.texts.numbers) assert.equal(numberOf(words), number);
   for (const words of cases.texts.nonsense) assert.equal(numberOf(words), null, words.join(" "));
+});
+
+test("the captions say what the picture shows", () => {
+  const words = ["forty", "two", "."];
+  assert.equal(describe(words, [0.2, 0.75, 0.05], -1), "looks most at “two” (0.75), then at “forty” (0.20).");
+  assert.equal(describe(words, [0.2, 0.75, 0.05], 2), "gives “.” a weight of 0.05.");
+  assert.equal(compare(words, [0, 0, 0, 0, 4, 2]), "The model reads 42, as the words say. ✓");
+  assert.equal(compare(words, [3, 4, 2, 1, 0, 7]), "The model reads 342\u202f107, but the words say 42. ✗");
+  assert.match(compare(["one", "one", "."], [0, 0, 0, 0, 1, 1]), /^The model reads 11; .* not one number\.$/);
 });

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -48,7 +49,9 @@ def notebook(path, cells):
 def executed(tmp_path_factory):
     """The chapter executed once: its path and what the author is told."""
     path = notebook(tmp_path_factory.mktemp("book") / "chapter.ipynb", CHAPTER)
-    return path, execute.execute(path, "2026-01-31")
+    with pytest.MonkeyPatch.context() as outside:
+        outside.delenv("OMP_NUM_THREADS")  # the author's shell does not have what conftest.py sets
+        return path, execute.execute(path, "2026-01-31")
 
 
 def test_executing_twice_gives_the_same_bytes(executed):
@@ -165,7 +168,8 @@ def test_a_broken_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = notebook(tmp_path / "chapter.ipynb", CHAPTER[:1])
     before = path.read_bytes()
 
-    def full(*_):
+    def full(draft, target):
+        assert Path(draft).parent == target.parent  # on the same disk, or replacing is not one step
         raise OSError("disk full")
 
     monkeypatch.setattr(execute.os, "replace", full)
@@ -226,6 +230,12 @@ def test_a_picture_shrinks_and_keeps_every_pixel(colours, alpha):
     assert len(small) < len(large) and b"Software" not in small
     assert Image.open(io.BytesIO(small)).convert("RGBA").tobytes() == image.tobytes()
     assert execute.shrink(small) == small
+
+
+def test_a_palette_that_changes_a_pixel_is_not_taken(monkeypatch):
+    large = png(Image.new("RGB", (50, 50), "red"), compress_level=0)
+    monkeypatch.setattr(Image.Image, "quantize", lambda *_, **__: Image.new("1", (50, 50)))
+    assert Image.open(io.BytesIO(execute.shrink(large))).convert("RGB").getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_a_stored_picture_is_plain_base64(executed):

@@ -36,7 +36,10 @@ def start(project, *options):
 
 def refusal(project, *options):
     server = start(project, *options)
-    said, wrong = server.communicate(timeout=30)
+    try:
+        said, wrong = server.communicate(timeout=30)
+    finally:
+        server.kill()
     assert server.returncode == 1 and said == ""
     return wrong
 

@@ -143,17 +143,20 @@ function render({ model, el }) {
     field.setAttribute("aria-invalid", "true");
   }, 600, signal); // nobody likes to be corrected in the middle of a word
 
+  function forgive() {
+    complain.stop();
+    write(news, HINT);
+    field.removeAttribute("aria-invalid");
+  }
   function read() { // view -> model: only text that the model can read
     if (!reader) return;
-    complain.stop();
     try {
       tokenize(field.value, reader.vocabulary, reader.weights.positions.weight.length);
     } catch (error) {
       complain(error.message);
       return;
     }
-    write(news, HINT);
-    field.removeAttribute("aria-invalid");
+    forgive();
     model.set("text", field.value);
     model.save_changes();
   }
@@ -161,6 +164,7 @@ function render({ model, el }) {
     const text = model.get("text");
     if (field.value !== text) field.value = text;
     if (!reader) return;
+    forgive();
     const tokens = tokenize(text, reader.vocabulary, reader.weights.positions.weight.length);
     picture.draw(tokens.map((id) => reader.vocabulary[id]), readNumber(reader, tokens));
   }
@@ -275,7 +279,8 @@ function makePicture(signal) {
     write(truth, verdict);
     strip.draw(words, mean, byDigits ? -1 : row);
     const inHeads = shown.length === 1 ? `In head ${shown[0] + 1}` : `On average over ${shown.length} heads`;
-    const sentence = `${inHeads}, ${describe(row, column, mean)}`;
+    const who = byDigits ? `the ${PLACE_NAMES[row]} digit, ${result.digits[row]},` : `“${words[row]}”`;
+    const sentence = `${inHeads}, ${who} ${describe(words, mean, column)}`;
     write(caption, sentence);
     grids.forEach((grid, h) => { grid.root.hidden = !shown.includes(h); });
     for (const h of shown) {
@@ -287,21 +292,22 @@ function makePicture(signal) {
     }
     say(`${verdict} ${sentence}`);
   }
-  function describe(row, column, mean) {
-    const digit = `the ${PLACE_NAMES[row]} digit, ${result.digits[row]},`;
-    const who = look.value === "digits" ? digit : `“${words[row]}”`;
-    if (column >= 0) return `${who} gives “${words[column]}” a weight of ${mean[column].toFixed(2)}.`;
-    const order = [...words.keys()].sort((a, b) => mean[b] - mean[a]).slice(0, 3);
-    const parts = order.filter((s, i) => i === 0 || mean[s] >= 0.1)
-      .map((s) => `“${words[s]}” (${mean[s].toFixed(2)})`);
-    return `${who} looks most at ${parts.join(", then at ")}.`;
-  }
   return { root, draw };
 }
 
-function compare(words, digits) {
+/** What someone looks at: the word pointed at, or those with the largest weights. */
+export function describe(words, weights, column) {
+  const number = (s) => weights[s].toFixed(2);
+  if (column >= 0) return `gives “${words[column]}” a weight of ${number(column)}.`;
+  const most = [...words.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 3)
+    .filter((s, i) => i === 0 || weights[s] >= 0.1);
+  return `looks most at ${most.map((s) => `“${words[s]}” (${number(s)})`).join(", then at ")}.`;
+}
+
+/** What the model reads, beside what the words say. */
+export function compare(words, digits) {
   const [said, made] = [numberOf(words.slice(0, -1)), Number(digits.join(""))];
-  const print = (n) => n.toLocaleString("en").replace(",", "\u202f");
+  const print = (n) => String(n).replace(/\B(?=\d{3}$)/, "\u202f");
   if (said === null) return `The model reads ${print(made)}; but these words are not one number.`;
   if (said === made) return `The model reads ${print(made)}, as the words say. ✓`;
   return `The model reads ${print(made)}, but the words say ${print(said)}. ✗`;

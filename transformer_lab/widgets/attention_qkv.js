@@ -5,6 +5,7 @@ import { format, plane, PLANE_LOOK } from "./plane.js";
 import { dot, softmax, weightedSum } from "./runtime.js";
 
 const REACH = 3;
+const MOVES = ["q", "k", "v", "divisor"]; // the traits that the reader changes
 
 /** Dot products, what the softmax sees of them, weights and output. */
 export function attend({ q, k, v, divisor }) {
@@ -37,9 +38,9 @@ export function tasks(tokens) {
     done: (state) => most(state) > 0.95,
     answer: "Longer arrow, larger scores: one word takes all. The softmax is saturated, and hardly reacts now.",
   }, {
-    goal: "Leave the arrows; divide by more until no word has over 60 %.",
+    goal: "Leave the arrows; divide by more until no weight is over 0.60.",
     done: (state) => state.divisor > Math.SQRT2 && most(state) <= 0.6,
-    answer: "Smaller scores, flatter weights. Dot products of dₖ numbers grow like √dₖ: so attention divides by it.",
+    answer: "Smaller scores, flatter weights. Dot products of dₖ numbers grow like √dₖ, so we divide by it.",
   }, {
     goal: "Now try to get the purple point out of the green shape.",
     done: (state) => most(state) > 0.9,
@@ -69,6 +70,7 @@ const LOOK = `
 }
 .tl-qkv .tl-pull { stroke: var(--output); stroke-linecap: round; }
 .tl-qkv .tl-out { fill: var(--output); stroke: var(--surface); stroke-width: 2; }
+.tl-qkv .tl-out-mark { pointer-events: none; /* a value below it can still be gripped */ }
 .tl-qkv .tl-out-label { fill: var(--output-text); }
 .tl-qkv .tl-sum {
   margin-top: .4rem; font-size: .875rem; font-variant-numeric: tabular-nums; text-align: center;
@@ -107,119 +109,61 @@ function render({ model, el }) {
   const { signal } = life;
   wear(PLANE_LOOK + LOOK, signal);
   const tokens = model.get("tokens");
-  const state = () => Object.fromEntries(["q", "k", "v", "divisor"].map((name) => [name, model.get(name)]));
-  const save = () => model.save_changes();
-  const moveIn = (name, i, point) => model.set(name, model.get(name).map((old, n) => (n === i ? point : old)));
-
-  // Where the arrows meet. The query comes last, so that it lies on top.
-  const meeting = plane({
-    title: "Query and keys", reach: REACH, signal, onRelease: save,
-    handles: [
-      ...tokens.map((word) => ({ kind: "key", shape: "arrow", name: `key of ${word}`, label: word })),
-      { kind: "query", shape: "arrow", name: `query of ${model.get("asking")}`, label: "query" },
-    ],
-    onMove: (i, point) => (i < tokens.length ? moveIn("k", i, point) : model.set("q", point)),
-  });
-  const normal = svg("line", { class: "tl-normal" }); // the points that the query scores with 0
-  meeting.under.append(normal);
-  const canvas = element("div", { class: "tl-canvas" }, meeting.root);
-
-  // Where the values are averaged.
-  const mixing = plane({
-    title: "Values and output", reach: REACH, signal, onRelease: save,
-    handles: tokens.map((word) => ({ kind: "value", shape: "point", name: `value of ${word}`, label: word })),
-    onMove: (i, point) => moveIn("v", i, point),
-  });
-  const shape = svg("polygon", { class: "tl-hull" });
-  const pulls = tokens.map(() => svg("line", { class: "tl-pull" }));
-  mixing.under.append(shape, ...pulls);
-  const out = svg("circle", { class: "tl-out", r: 9 });
-  const outLabel = svg("text", { class: "tl-label tl-out-label" }, "output");
-  const outMark = svg("g", { "aria-hidden": "true" }, out, outLabel);
-  outMark.style.pointerEvents = "none"; // a value below it can still be gripped
-  mixing.root.append(outMark);
-  const asked = element("p", { class: "tl-sum" });
-  const sum = element("p", { class: "tl-sum" });
-
-  const rows = tokens.map(tableRow);
-  const scaled = cell("tl-right", "columnheader");
-  const table = element("div", { class: "tl-table", role: "table", "aria-label": "Scores and weights" },
-    element("div", { class: "tl-row tl-heading", role: "row" },
-      cell("", "columnheader", "word"), cell("tl-wide tl-right", "columnheader", "key"),
-      cell("tl-right", "columnheader", "q · k"),
-      scaled, cell("tl-weight", "columnheader", "weight")),
-    ...rows.map((row) => row.root));
-
-  const slider = element("input", { type: "range", min: -3, max: 4, step: 0.25 }); // log2: 1 and √2 are steps
-  const divided = element("span", { class: "tl-number", "aria-hidden": "true" }); // the slider itself says it
-  const reset = element("button", { type: "button" }, "Reset");
   const coach = makeCoach(tasks(tokens), signal);
+  const meeting = makeMeeting(model, tokens, signal);
+  const table = makeTable(tokens);
+  const controls = makeControls(model, signal);
+  const mixing = makeMixing(model, tokens, signal);
   const { region, say } = announcer(signal);
-
   const root = frame("One query, its keys and values",
-    element("div", { class: "tl-qkv" },
-      coach.root,
-      figure("tl-meeting", `The query of “${model.get("asking")}” meets the keys`, canvas, asked),
-      table,
-      element("div", { class: "tl-controls" }, element("label", {}, "Divide by", slider), divided, reset),
-      figure("tl-values", "The output lies among the values", mixing.root, sum)),
-    region);
-  el.append(root);
-
-  slider.addEventListener("input", () => model.set("divisor", 2 ** Number(slider.value)), { signal });
-  slider.addEventListener("change", save, { signal });
-  reset.addEventListener("click", () => {
-    for (const [name, value] of Object.entries(model.get("start"))) model.set(name, value);
-    save();
-  }, { signal });
+    element("div", { class: "tl-qkv" }, coach.root, meeting.root, table.root, controls.root, mixing.root), region);
 
   function draw() { // model -> view, and never the other way
-    const now = state();
-    const { q, k, v, divisor } = now;
-    const { dots, scores, weights, output } = attend(now);
-    meeting.draw([...k, q], [...weights, 0.35]);
-    drawField(canvas, normal, q, meeting.unit);
-
-    mixing.draw(v, weights);
-    const at = (point) => [point[0] * mixing.unit, -point[1] * mixing.unit];
-    const [ox, oy] = at(output);
-    put(shape, { points: hull(v).map(at).join(" ") });
-    pulls.forEach((line, i) => {
-      const [vx, vy] = at(v[i]);
-      put(line, { x1: ox, y1: oy, x2: vx, y2: vy });
-      put(line, { "stroke-width": 1 + 6 * weights[i], opacity: 0.25 + 0.6 * weights[i] });
-    });
-    put(out, { cx: ox, cy: oy });
-    put(outLabel, { x: ox, y: oy + 22 });
-    write(asked, `query = ${pair(q)}`);
-    write(sum, `output = ${tokens.map((word, i) => `${format(weights[i])} ${word}`).join(" + ")} = ${pair(output)}`);
-
-    rows.forEach((row, i) => row.draw(k[i], dots[i], scores[i], weights[i]));
-    write(scaled, `÷ ${format(divisor)}`);
-    put(slider, { "aria-valuetext": named(divisor) });
-    slider.value = Math.log2(divisor);
-    write(divided, named(divisor));
-
-    coach.look({ ...now, weights, output });
-    const shares = tokens.map((word, i) => `${word} ${format(weights[i])}`).join(", ");
-    say(`Query ${pair(q)}. Weights: ${shares}. Output ${pair(output)}.`);
+    const state = Object.fromEntries(MOVES.map((name) => [name, model.get(name)]));
+    const result = attend(state);
+    const all = { ...state, ...result };
+    for (const part of [coach, meeting, table, controls, mixing]) part.draw(all);
+    const shares = tokens.map((word, i) => `${word} ${format(result.weights[i])}`).join(", ");
+    say(`Query ${pair(state.q)}. Weights: ${shares}. Output ${pair(result.output)}.`);
   }
-  follow(model, ["q", "k", "v", "divisor"], draw, signal);
+  follow(model, MOVES, draw, signal);
   draw();
+  el.append(root);
   return () => { life.abort(); root.remove(); };
 }
 
-function named(divisor) {
-  const name = Math.abs(divisor - Math.SQRT2) < 0.005 ? " = √dₖ" : divisor === 1 ? ": not at all" : "";
-  return format(divisor) + name;
+/** A function that moves one vector of a list, such as one of the keys. */
+function mover(model, name) {
+  return (index, point) => model.set(name, model.get(name).map((old, i) => (i === index ? point : old)));
 }
 
-function pair(vector) {
-  return `(${vector.map((c) => format(c)).join(", ")})`;
+/** The plane in which the query meets the keys. The query lies on top. */
+function makeMeeting(model, tokens, signal) {
+  const asking = model.get("asking");
+  const moveKey = mover(model, "k");
+  const field = plane({
+    title: "Query and keys", reach: REACH, signal, onRelease: () => model.save_changes(),
+    handles: [
+      ...tokens.map((word) => ({ kind: "key", shape: "arrow", name: `key of ${word}`, label: word })),
+      { kind: "query", shape: "arrow", name: `query of ${asking}`, label: "query" },
+    ],
+    onMove: (i, point) => (i < tokens.length ? moveKey(i, point) : model.set("q", point)),
+  });
+  const normal = svg("line", { class: "tl-normal" }); // the points that the query scores with 0
+  field.under.append(normal);
+  const canvas = element("div", { class: "tl-canvas" }, field.root);
+  const caption = element("p", { class: "tl-sum" });
+
+  function draw({ q, k, weights }) {
+    field.draw([...k, q], [...weights, 0.35]);
+    drawSlope(canvas, normal, q, field.unit);
+    write(caption, `query = ${pair(q)}`);
+  }
+  return { root: figure("tl-meeting", `The query of “${asking}” meets the keys`, canvas, caption), draw };
 }
 
 /** The score is a slope: it rises along the query, and is 0 across it. */
-function drawField(canvas, normal, [x, y], unit) {
+function drawSlope(canvas, normal, [x, y], unit) {
   const length = Math.hypot(x, y);
   const strength = Math.round(8 + 20 * Math.min(length / REACH, 1));
   const angle = Math.atan2(x, y) * 180 / Math.PI; // CSS: 0deg is up, clockwise
@@ -230,12 +174,52 @@ function drawField(canvas, normal, [x, y], unit) {
   put(normal, { x1: -uy * far, y1: -ux * far, x2: uy * far, y2: ux * far });
 }
 
-function figure(kind, caption, ...content) {
-  return element("figure", { class: kind }, element("figcaption", { class: "tl-heading" }, caption), ...content);
+/** The plane in which the values pull at the output, each by its weight. */
+function makeMixing(model, tokens, signal) {
+  const field = plane({
+    title: "Values and output", reach: REACH, signal, onRelease: () => model.save_changes(),
+    handles: tokens.map((word) => ({ kind: "value", shape: "point", name: `value of ${word}`, label: word })),
+    onMove: mover(model, "v"),
+  });
+  const shape = svg("polygon", { class: "tl-hull" });
+  const pulls = tokens.map(() => svg("line", { class: "tl-pull" }));
+  field.under.append(shape, ...pulls);
+  const dot = svg("circle", { class: "tl-out", r: 9 });
+  const label = svg("text", { class: "tl-label tl-out-label" }, "output");
+  field.root.append(svg("g", { class: "tl-out-mark", "aria-hidden": "true" }, dot, label));
+  const caption = element("p", { class: "tl-sum" });
+  const at = ([x, y]) => [x * field.unit, -y * field.unit];
+
+  function draw({ v, weights, output }) {
+    field.draw(v, weights);
+    const [x, y] = at(output);
+    put(shape, { points: hull(v).map(at).join(" ") });
+    pulls.forEach((line, i) => {
+      const [x2, y2] = at(v[i]);
+      put(line, { x1: x, y1: y, x2, y2, "stroke-width": 1 + 6 * weights[i], opacity: 0.25 + 0.6 * weights[i] });
+    });
+    put(dot, { cx: x, cy: y });
+    put(label, { x, y: y + 22 });
+    const sum = tokens.map((word, i) => `${format(weights[i])} ${word}`).join(" + ");
+    write(caption, `output = ${sum} = ${pair(output)}`);
+  }
+  return { root: figure("tl-values", "The output lies among the values", field.root, caption), draw };
 }
 
-function cell(kind, role = "cell", text = "") {
-  return element("div", { class: kind, role }, text);
+/** From dot product to weight, a row per word. */
+function makeTable(tokens) {
+  const rows = tokens.map(tableRow);
+  const scaled = cell("tl-right", "columnheader");
+  const root = element("div", { class: "tl-table", role: "table", "aria-label": "Scores and weights" },
+    element("div", { class: "tl-row tl-heading", role: "row" },
+      cell("", "columnheader", "word"), cell("tl-wide tl-right", "columnheader", "key"),
+      cell("tl-right", "columnheader", "q · k"), scaled, cell("tl-weight", "columnheader", "weight")),
+    ...rows.map((row) => row.root));
+  function draw({ k, divisor, dots, scores, weights }) {
+    rows.forEach((row, i) => row.draw(k[i], dots[i], scores[i], weights[i]));
+    write(scaled, `÷ ${format(divisor)}`);
+  }
+  return { root, draw };
 }
 
 function tableRow(word) {
@@ -255,6 +239,39 @@ function tableRow(word) {
   return { root, draw };
 }
 
+function makeControls(model, signal) {
+  const slider = element("input", { type: "range", min: -3, max: 4, step: 0.25 }); // log2: 1 and √2 are steps
+  const divided = element("span", { class: "tl-number", "aria-hidden": "true" }); // the slider itself says it
+  const reset = element("button", { type: "button" }, "Reset");
+  const root = element("div", { class: "tl-controls" }, element("label", {}, "Divide by", slider), divided, reset);
+  slider.addEventListener("input", () => model.set("divisor", 2 ** Number(slider.value)), { signal });
+  slider.addEventListener("change", () => model.save_changes(), { signal });
+  reset.addEventListener("click", () => {
+    for (const [name, value] of Object.entries(model.get("start"))) model.set(name, value);
+    model.save_changes();
+  }, { signal });
+  function draw({ divisor }) {
+    const isRoot = Math.abs(divisor - Math.SQRT2) < 0.005;
+    const name = format(divisor) + (isRoot ? " = √dₖ" : divisor === 1 ? ": not at all" : "");
+    slider.value = Math.log2(divisor);
+    put(slider, { "aria-valuetext": name });
+    write(divided, name);
+  }
+  return { root, draw };
+}
+
+function pair(vector) {
+  return `(${vector.map((c) => format(c)).join(", ")})`;
+}
+
+function figure(kind, caption, ...content) {
+  return element("figure", { class: kind }, element("figcaption", { class: "tl-heading" }, caption), ...content);
+}
+
+function cell(kind, role = "cell", text = "") {
+  return element("div", { class: kind, role }, text);
+}
+
 /** One thing to try at a time; the box keeps its size, so that nothing jumps under the reader's hand. */
 function makeCoach(list, signal) {
   const mark = element("span", { class: "tl-mark", "aria-hidden": "true" });
@@ -270,13 +287,13 @@ function makeCoach(list, signal) {
     write(next, step === list.length - 1 ? "Again" : done ? "Next" : "Skip");
     next.classList.toggle("tl-main", done);
   }
-  function look(state) { // the first look is the start, not the reader's doing
+  function draw(state) { // the first state is the start, not the reader's doing
     if (seen && !done && list[step].done(state)) { done = true; show(); }
     seen = true;
   }
   next.addEventListener("click", () => { [step, done] = [(step + 1) % list.length, false]; show(); }, { signal });
   show();
-  return { root, look };
+  return { root, draw };
 }
 
 export default { render };

@@ -56,7 +56,9 @@ export function afterPause(action, delay, signal) {
 /** A polite live region: it says how things stand once they stand still, not at every step. */
 export function announcer(signal) {
   const region = element("div", { class: "tl-spoken", role: "status" });
-  return { region, say: afterPause((text) => write(region, text), 600, signal) };
+  const later = afterPause((text) => write(region, text), 600, signal);
+  const say = (text) => (region.isConnected ? later(text) : write(region, text)); // no speech as the page opens
+  return { region, say };
 }
 
 // matplotlib's cividis in twelve straight pieces: it never strays further than a hue that no eye can tell.
@@ -106,7 +108,8 @@ html:is([data-theme="dark"], [theme="dark"]) .tl-widget, body[data-jp-theme-ligh
 .tl-widget :focus { outline: none; }
 .tl-widget :focus-visible { outline: 3px solid var(--query); outline-offset: 2px; }
 .tl-widget button {
-  min-height: 2.25rem; margin: 0; padding: .25rem .8rem; border: 1px solid var(--line); border-radius: 1.125rem;
+  min-height: 2.25rem; margin: 0; padding: .25rem .8rem; border-radius: 1.125rem;
+  border: 1px solid color-mix(in srgb, var(--text) 30%, transparent);
   background: none; color: var(--text); font: inherit; line-height: 1.3; cursor: pointer;
 }
 .tl-widget button:hover { border-color: var(--query); color: var(--query-text); }

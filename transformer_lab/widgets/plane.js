@@ -62,24 +62,28 @@ export function plane({ title, reach, handles, onMove, onRelease, signal }) {
   root.addEventListener("touchstart", (event) => { // a thumb on a grip drags it, beside it scrolls the page;
     if (event.target.classList.contains("tl-hit")) event.preventDefault(); // touch-action fails inside SVG
   }, { passive: false, signal });
-  let drag = null; // which handle the pointer holds, and how far beside its tip
+  let drag = null; // which pointer holds which handle, and how far beside its tip
   root.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || !event.target.classList.contains("tl-hit")) return;
     event.preventDefault();
     const at = pointed(event);
     const index = nearest(at);
-    drag = { index, beside: points[index].map((x, i) => x - at[i]) };
+    drag = { pointer: event.pointerId, index, beside: points[index].map((x, i) => x - at[i]) };
     root.setPointerCapture(event.pointerId);
     parts[index].group.focus({ focusVisible: false, preventScroll: true });
   }, { signal });
   root.addEventListener("pointermove", (event) => {
-    if (!drag) return;
+    if (event.pointerId !== drag?.pointer) return;
     const at = pointed(event);
     const onGrid = (x) => Math.round(x * 20) / 20; // steps of 0.05: numbers that can be checked by hand
     move(drag.index, at.map((x, i) => onGrid(x + drag.beside[i])));
   }, { signal });
   for (const type of ["pointerup", "pointercancel"])
-    root.addEventListener(type, () => { if (drag) onRelease(); drag = null; }, { signal });
+    root.addEventListener(type, (event) => {
+      if (event.pointerId !== drag?.pointer) return;
+      drag = null;
+      onRelease();
+    }, { signal });
 
   parts.forEach(({ group }, index) => group.addEventListener("keydown", (event) => {
     const step = STEPS[event.key];
