@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageChops, PngImagePlugin
 
 from tools import execute
 
@@ -220,7 +220,7 @@ def png(image, **options):
 
 @pytest.mark.parametrize("colours", [2, 250, 5000])
 @pytest.mark.parametrize("alpha", [255, 128])
-def test_a_picture_shrinks_and_keeps_every_pixel(colours, alpha):
+def test_a_picture_shrinks_and_looks_the_same(colours, alpha):
     image = Image.new("RGBA", (100, 100))
     image.putdata([(n % colours % 256, n % colours // 256, 0, alpha) for n in range(100 * 100)])
     said = PngImagePlugin.PngInfo()
@@ -228,11 +228,12 @@ def test_a_picture_shrinks_and_keeps_every_pixel(colours, alpha):
     large = png(image, compress_level=1, pnginfo=said)
     small = execute.shrink(large)
     assert len(small) < len(large) and b"Software" not in small
-    assert Image.open(io.BytesIO(small)).convert("RGBA").tobytes() == image.tobytes()
+    change = ImageChops.difference(Image.open(io.BytesIO(small)).convert("RGBA"), image)
+    assert max(high for _, high in change.getextrema()) <= execute.UNSEEN
     assert execute.shrink(small) == small
 
 
-def test_a_palette_that_changes_a_pixel_is_not_taken(monkeypatch):
+def test_a_palette_that_changes_the_picture_is_not_taken(monkeypatch):
     large = png(Image.new("RGB", (50, 50), "red"), compress_level=0)
     monkeypatch.setattr(Image.Image, "quantize", lambda *_, **__: Image.new("1", (50, 50)))
     assert Image.open(io.BytesIO(execute.shrink(large))).convert("RGB").getpixel((0, 0)) == (255, 0, 0)

@@ -104,7 +104,7 @@ html:is([data-theme="dark"], [theme="dark"]) .tl-widget, body[data-jp-theme-ligh
   font: .9375rem/1.5 var(--tl-font, system-ui, sans-serif); text-align: start;
 }
 .tl-widget *, .tl-widget *::before { box-sizing: border-box; }
-.tl-widget p { margin: 0; }
+.tl-widget :is(p, ul, figcaption) { max-width: none; margin: 0; }
 .tl-widget :focus { outline: none; }
 .tl-widget :focus-visible { outline: 3px solid var(--query); outline-offset: 2px; }
 .tl-widget button {
