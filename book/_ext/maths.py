@@ -19,7 +19,11 @@ from transformer_lab.notation import COLOURS
 
 HERE = Path(__file__).parent
 PATIENCE = ("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=2000")  # ms
-CLOSING = tuple(".,;:!?)’”")
+JOINER = "&#8288;"
+# A formula of one piece and what closes the sentence after it: browsers would begin a line with a full stop.
+JOINED = re.compile(
+    rf'<span class="math">((?:(?!<span class="math">).)*)</span>{JOINER}([.,;:!?)’”]+)', re.DOTALL
+)
 
 
 class MathsError(SphinxError):
@@ -118,9 +122,9 @@ def render(self, node, *, display):
 
 
 def visit_inline(self, node):
-    after = node.next_node(descend=False, siblings=True)
-    joiner = "&#8288;" if after and after.astext()[:1] in CLOSING else ""  # no line begins with a full stop
-    self.body.append(f'<span class="math">{render(self, node, display=False)}</span>{joiner}')
+    html = render(self, node, display=False)
+    joiner = JOINER if html.count('class="katex-base"') == 1 else ""
+    self.body.append(f'<span class="math">{html}</span>{joiner}')
     raise nodes.SkipNode
 
 
@@ -135,6 +139,8 @@ def page_context(app, pagename, templatename, context, doctree):
     """Only pages that hold a formula load the stylesheet and the fonts."""
     if 'class="katex"' in context.get("body", ""):
         app.add_css_file("katex/katex.css")
+        for part in ("body", "toc"):
+            context[part] = JOINED.sub(r'<span class="math unbroken">\1\2</span>', context[part])
 
 
 def setup(app):

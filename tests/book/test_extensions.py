@@ -126,12 +126,15 @@ def test_an_unknown_widget_is_named(small_book):
 def test_boxes_widgets_and_punctuation(small_book):
     said, page = small_book(
         "# A page\n\n> **Watch out.** A box.\n\n> Said *by someone*.\n\n"
-        "```{widget} QueryKeyValue\n```\n\nAs $x$, not $y$ or $z$.\n"
+        "```{widget} QueryKeyValue\n```\n\nAs $x$, not $y$ or $\\sqrt z$.\n"
     )
     html = page.read_text("utf8")
     assert "build succeeded" in said
     assert html.count('class="box box-watch"') == html.count("<blockquote>") == 1
-    assert html.count("&#8288;") == 2
+    assert re.search(
+        r'unbroken">(?:(?!class="math).)*</span>,</span> not', html
+    )  # the comma stays with its x
+    assert html.count("unbroken") == 2
     (state,) = re.findall(r'widget-state\+json">(.*?)</script>', html)
     ((name, record),) = json.loads(state)["state"].items()
     assert name == "QueryKeyValue-0" and "_esm" in record["state"]
