@@ -45,7 +45,7 @@
 
   // What scrolls sideways must be reachable by keyboard; what does not must not be a stop on the way.
   function reachable() {
-    for (const box of document.querySelectorAll("pre, .scroll, .output.text_html")) {
+    for (const box of document.querySelectorAll("pre, .scroll, .output.text_html, .tag_wide .cell_output")) {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }
