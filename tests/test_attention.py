@@ -260,6 +260,7 @@ def zeros(*shape):
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
+        (lambda: attention(zeros(2, 3), zeros(3), zeros(2, 3)), ValueError, r"k must be .* got \(3,\)"),
         (lambda: attention(zeros(2, 3), zeros(2, 4), zeros(2, 4)), ValueError, "equally wide, got 3 and 4"),
         (lambda: attention(zeros(2, 3), zeros(5, 3), zeros(4, 3)), ValueError, "got 5 keys and 4 values"),
         (

@@ -45,6 +45,9 @@ def attention(
     >>> output.tolist(), weights.tolist()
     ([[4.0]], [[0.5, 0.5]])
     """
+    for name, t in (("q", q), ("k", k), ("v", v)):
+        if t.ndim < 2:
+            raise ValueError(f"{name} must be (..., tokens, width), got {tuple(t.shape)}")
     if q.shape[-1] != k.shape[-1]:
         raise ValueError(f"queries and keys must be equally wide, got {q.shape[-1]} and {k.shape[-1]}")
     if k.shape[-2] != v.shape[-2]:

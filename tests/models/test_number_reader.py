@@ -78,6 +78,8 @@ def test_spelling_details_do_not_matter(text):
         (lambda: tokenize("<pad>"), "'<pad>' is no English number word"),
         (lambda: tokenize("one " * 12), "at most 11 words, got 12"),
         (lambda: NumberReader().read("forti"), "'forti'"),
+        (lambda: NumberReader()(torch.ones(1, 13, dtype=torch.long)), "at most 12 tokens in a row, got 13"),
+        (lambda: NumberReader()(torch.ones(5, dtype=torch.long)), r"axes \(B, S\), got shape \(5,\)"),
         (lambda: NumberReader(d_model=9, n_heads=2), "got 9 and 2"),
     ],
 )

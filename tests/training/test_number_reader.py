@@ -51,8 +51,33 @@ def test_training_learns_and_is_repeatable():
     assert runs[0] == runs[1] != runs[2]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_the_chapter_s_model_learns_from_any_start(seed):
+    """The chapter prints a range: it must hold for starts and batches that the chapter does not show."""
+    train, test = split(seed=seed)
+    torch.manual_seed(seed)
+    model = NumberReader()
+    train_number_reader(model, train, seed=seed)
+    assert exact_match(model, test) > 0.98
+
+
 @pytest.mark.bad_input
-@pytest.mark.parametrize("number", [-1, 1_000_000])
-def test_a_number_out_of_range_is_named(number):
-    with pytest.raises(ValueError, match=f"0 to 999999, got {number}"):
-        number_words(number)
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: number_words(-1), "0 to 999999, got -1"),
+        (lambda: number_words(1_000_000), "0 to 999999, got 1000000"),
+        (lambda: sample_numbers(-2, torch.Generator()), "cannot draw -2 numbers"),
+        (lambda: encode([]), "the list is empty"),
+        (lambda: encode([5, 10**7]), "got 10000000"),
+        (lambda: split(200_000, 90_000), "asked for 90000 test numbers, but only"),
+        (lambda: train_number_reader(NumberReader(), [1], steps=0), "got 0 and 256"),
+        (lambda: train_number_reader(NumberReader(), [1], batch_size=0), "got 1200 and 0"),
+        (lambda: train_number_reader(NumberReader(), []), "the list is empty"),
+        (lambda: exact_match(NumberReader(), []), "the list is empty"),
+    ],
+)
+def test_bad_input_says_what_was_wrong(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()

@@ -54,6 +54,12 @@ def test_bad_input_says_what_was_wrong(traits, match):
 
 
 @pytest.mark.bad_input
+def test_a_misspelt_trait_is_named():
+    with pytest.raises(TypeError, match="QueryKeyValue has no trait 'keys_'"):
+        QueryKeyValue(keys_=[])
+
+
+@pytest.mark.bad_input
 def test_a_refused_value_leaves_the_old_one():
     widget = QueryKeyValue()
     with pytest.raises(TraitError, match="got -1"):

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tools import train_page_models
 from transformer_lab.models.number_reader import VOCABULARY, NumberReader
-from transformer_lab.training.number_reader import exact_match, sample_numbers, split
+from transformer_lab.training.number_reader import encode, exact_match, sample_numbers, split
 from transformer_lab.widgets import NumberReaderHeads
 
 from .assets import load, tensor
@@ -30,6 +31,14 @@ def test_it_reads_numbers_that_it_never_saw(model):
     assert exact_match(model, split()[1]) >= 0.99
     assert exact_match(model, sample_numbers(2000, torch.Generator().manual_seed(2026))) >= 0.99
     assert model.read("three hundred and forty two thousand one hundred and seven") == "342107"
+
+
+@pytest.mark.slow
+def test_training_again_gives_a_model_that_reads_the_same(model):
+    again, _ = train_page_models.number_reader()
+    tokens, _ = encode(split()[1])
+    same = (again(tokens).argmax(-1) == model(tokens).argmax(-1)).all(-1)
+    assert same.float().mean() > 0.99
 
 
 def test_it_knows_the_words_that_the_package_knows(data):

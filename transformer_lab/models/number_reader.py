@@ -70,7 +70,12 @@ class NumberReader(nn.Module):
         self.digit_head = nn.Linear(d_model, 10)
 
     def forward(self, tokens: Int[Tensor, "B S"]) -> Float[Tensor, "B P C"]:
-        """Scores of the C = 10 digits for each of the P = 6 places."""
+        """Scores of the C = 10 digits for each of the P = 6 places.
+
+        Raises:
+            ValueError: rows of more than MAX_LEN tokens, or not a (B, S) table.
+            TypeError: tokens that are not whole numbers.
+        """
         output, _ = self._cross(tokens)
         return self.digit_head(output.transpose(1, 2).flatten(2))  # (B, H, P, Dh) -> (B, P, C)
 
@@ -90,6 +95,8 @@ class NumberReader(nn.Module):
         return "".join(map(str, self(tokens)[0].argmax(-1).tolist()))
 
     def _words(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        if tokens.shape[-1] > MAX_LEN:
+            raise ValueError(f"at most {MAX_LEN} tokens in a row, got {tokens.shape[-1]}")
         word = self.embed(tokens)
         return word, word + self.positions.weight[: tokens.shape[1]]
 

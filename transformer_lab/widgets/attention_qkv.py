@@ -33,6 +33,8 @@ class QueryKeyValue(anywidget.AnyWidget):
     start = t.Dict(read_only=True).tag(sync=True)  # what the reset button goes back to
 
     def __init__(self, **traits) -> None:
+        if unknown := sorted(traits.keys() - set(self.class_trait_names())):
+            raise TypeError(f"QueryKeyValue has no trait {unknown[0]!r}")
         super().__init__(**traits)
         moves = ("q", "k", "v", "divisor")
         self.set_trait("start", {name: getattr(self, name) for name in moves})
