@@ -236,6 +236,7 @@ def test_low_precision_error_is_at_most_twice_that_of_plain_pytorch():
 
 
 @pytest.mark.compiled
+@pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")  # torch, on Python 3.13.0 alone
 def test_it_compiles_into_one_graph():
     attn, x = build(), torch.randn(2, 5, 8)
     compiled = torch.compile(attn, fullgraph=True, backend="aot_eager")

@@ -1,6 +1,7 @@
 """The exercises of "Attention": stubs, solutions, other right answers, slips and their sentences."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from transformer_lab.attention import attention
 from transformer_lab.exercises import attention as ex
-from transformer_lab.exercises.check import Answer, _gradients, _slipped, _slipped_gradients, source
+from transformer_lab.exercises.check import Answer, _gradients, _right, _slipped, _slipped_gradients, source
 
 EXERCISES = list(ex.chapter.exercises.values())
 WRITTEN = [e for e in EXERCISES if e.kind in ("implement", "debug")]  # the learner hands in a function
@@ -68,7 +69,8 @@ def test_hints_climb_and_then_run_out(exercise):
     shown = [repr(exercise.hint()) for _ in exercise.hints]
     assert len(set(shown)) == len(shown) and shown[0].startswith(f"Hint 1 of {len(shown)}")
     for _ in range(2):
-        assert "No more hints" in repr(exercise.hint())
+        shown = repr(exercise.hint())
+        assert "No more hints" in shown and f"`ex.{exercise.name}.solution()`" in shown
 
 
 @each(EXERCISES)
@@ -101,7 +103,7 @@ def sdpa_by_loops(q, k, v):
     out = torch.zeros_like(q)
     for b, h, t in itertools.product(*map(range, q.shape[:3])):
         scores = torch.stack([q[b, h, t] @ key for key in k[b, h]])
-        e = (scores / q.shape[-1] ** 0.5).exp()
+        e = ((scores - scores.max()) / q.shape[-1] ** 0.5).exp()
         out[b, h, t] = (e[:, None] * v[b, h]).sum(0) / e.sum()
     return out
 
@@ -181,7 +183,6 @@ RIGHT = {
         masked_by_renormalising,
         masked_row_by_row,
         masked_nan_to_num,
-        F.scaled_dot_product_attention,
         lambda q, k, v, mask: attention(q, k, v, mask)[0],
     ],
     "into_heads": [split_by_view, split_by_loop],
@@ -251,20 +252,22 @@ def test_each_slip_gets_its_own_sentence(exercise, slip):
 def test_no_two_slips_give_the_same_answers(exercise):
     assert len(exercise.slips) >= 4
     assert len({slip.sentence for slip in exercise.slips}) == len(exercise.slips)
-    cases = exercise.cases()
+    cases = exercise.cases() + exercise.probe_cases()
     for one, other in itertools.permutations(exercise.slips, 2):
         answers = [
             Answer(other.function(*case.tensors()).double().numpy(), str(case.dtype).removeprefix("torch."))
             for case in cases
         ]
         alike = all(_slipped(one, case, answer) for case, answer in zip(cases, answers, strict=True))
+        if alike and _right(one, cases[1]):  # then only gradients tell
+            alike = _slipped_gradients(one, cases[1:2], [_gradients(other.function, cases[1])])
         assert not alike, (one.sentence, other.sentence)
 
 
 def test_every_slip_runs_on_every_input():
     for exercise in WRITTEN:
         for slip in exercise.slips:
-            for case in exercise.cases():
+            for case in exercise.cases() + exercise.probe_cases():
                 assert isinstance(slip.function(*case.tensors()), torch.Tensor)
 
 
@@ -276,6 +279,164 @@ def test_a_slip_that_shows_in_the_gradient_only():
     assert np.allclose(slip.function(*case.tensors()).double().numpy(), case.want)
     gradient = _gradients(slip.function, case)
     assert np.isnan(gradient["q"]).any() and _slipped_gradients(slip, [case], [gradient])
+
+
+def softmax_renormalised(q, k, v, mask):
+    weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) * mask
+    return weights / weights.sum(-1, keepdim=True) @ v
+
+
+def exp_renormalised(q, k, v, mask):
+    e = (q @ k.mT / q.shape[-1] ** 0.5).exp() * mask
+    return e @ v / e.sum(-1, keepdim=True)
+
+
+def only_minus_infinity(q, k, v, mask):
+    return torch.where(mask, q @ k.mT / q.shape[-1] ** 0.5, -torch.inf).softmax(-1) @ v
+
+
+def minus_infinity_added(q, k, v, mask):
+    hidden = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -torch.inf)
+    return (q @ k.mT / q.shape[-1] ** 0.5 + hidden).softmax(-1) @ v
+
+
+def nan_replaced_in_the_output(q, k, v, mask):
+    return only_minus_infinity(q, k, v, mask).nan_to_num()
+
+
+def nan_replaced_by_where(q, k, v, mask):
+    out = only_minus_infinity(q, k, v, mask)
+    return torch.where(out.isnan(), 0.0, out)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (softmax_renormalised, "its weights sum to 0, and you divide by that sum."),
+        (exp_renormalised, "its weights sum to 0, and you divide by that sum."),
+        (only_minus_infinity, "its row of scores is all minus infinity"),
+        (minus_infinity_added, "its row of scores is all minus infinity"),
+        (nan_replaced_in_the_output, "the NaN was replaced only after it had met `v`"),
+        (nan_replaced_by_where, "the NaN was replaced only after it had met `v`"),
+    ],
+)
+def test_each_way_to_nan_is_told_apart(answer, says):
+    assert says in ex.masked_attention.check(answer).message
+
+
+def exp_without_softmax(q, k, v):
+    e = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).exp()
+    return e / e.sum(-1, keepdim=True) @ v
+
+
+def exp_by_loops(q, k, v):
+    out = torch.zeros_like(q)
+    for b, h, t in itertools.product(*map(range, q.shape[:3])):
+        e = torch.stack([q[b, h, t] @ key for key in k[b, h]]).div(q.shape[-1] ** 0.5).exp()
+        out[b, h, t] = (e[:, None] * v[b, h]).sum(0) / e.sum()
+    return out
+
+
+def test_one_float32_input_has_scores_above_100():
+    cases = [case for case in ex.scaled_dot_product.cases() if case.dtype == torch.float32]
+    scores = [q @ k.mT / q.shape[-1] ** 0.5 for q, k, _ in (case.tensors() for case in cases)]
+    assert max(s.max() for s in scores) > 100
+
+
+@pytest.mark.parametrize("answer", [exp_without_softmax, exp_by_loops])
+def test_an_exp_that_overflows_is_told_so(answer):
+    assert "exp overflowed: subtract the largest score first" in ex.scaled_dot_product.check(answer).message
+
+
+def test_a_slip_is_named_although_some_answers_overflow():
+    def unscaled_without_softmax(q, k, v):
+        e = (q @ k.mT).exp()
+        return e / e.sum(-1, keepdim=True) @ v
+
+    message = ex.scaled_dot_product.check(unscaled_without_softmax).message
+    assert "You left out the division by sqrt(Dh)" in message
+
+
+def in_square_brackets(q, k, v, mask):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    scores[~mask] = -torch.inf
+    return scores.softmax(-1) @ v
+
+
+FIT = "The shapes do not fit. `*` multiplies entry by entry and needs equal shapes"
+ROWS = "swap the last two axes of k, `k.transpose(-2, -1)`"
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "says"),
+    [
+        (ex.weighted_average, lambda weights, values: weights * values, FIT),
+        (ex.weighted_average, lambda weights, values: weights @ values.T, FIT),
+        (ex.weighted_average, lambda weights, values: torch.stack([w @ values.T for w in weights]), FIT),
+        (ex.weighted_average, lambda weights, values: torch.stack([w @ values[0] for w in weights]), FIT),
+        (ex.scaled_dot_product, lambda q, k, v: (q * k).softmax(-1) @ v, FIT),
+        (ex.scaled_dot_product, lambda q, k, v: (q @ k.mT).mT @ v, FIT),
+        (ex.scaled_dot_product, lambda q, k, v: (q @ k).softmax(-1) @ v, ROWS),
+        (ex.scaled_dot_product, lambda q, k, v: (q @ k.T).softmax(-1) @ v, ROWS),
+        (ex.masked_attention, lambda q, k, v, mask: (q @ k).softmax(-1) @ v, ROWS),
+        (
+            ex.masked_attention,
+            in_square_brackets,
+            "`masked_fill` stretches it to fit, square brackets do not.",
+        ),
+    ],
+)
+def test_an_error_is_explained_before_it_is_quoted(exercise, answer, says):
+    message = exercise.check(answer).message
+    assert 0 <= message.find(says) < message.find("Your code raised"), message
+
+
+@each(WRITTEN)
+def test_every_crash_raises_on_the_first_input(exercise):
+    for crash in exercise.crashes:
+        with pytest.raises((RuntimeError, IndexError)):
+            crash.function(*exercise.cases()[0].tensors())
+
+
+def test_an_error_that_has_nothing_to_do_with_shapes_is_only_quoted():
+    assert ex.scaled_dot_product.check(lambda q, k, v: 1 / 0).message.startswith("Your code raised")
+
+
+def test_a_list_of_rows_is_told_how_to_become_a_tensor():
+    say = (
+        "Return a tensor; this is a list. `torch.stack(rows)` makes a tensor of a list of equally long rows."
+    )
+    assert say in ex.weighted_average.check(lambda weights, values: [w @ values for w in weights]).message
+    assert "torch.stack" not in ex.weighted_average.check(lambda weights, values: weights.tolist()).message
+
+
+def test_numbers_that_round_alike_are_shown_with_more_digits():
+    message = ex.scaled_dot_product.check(lambda q, k, v: ex.scaled_dot_product.solve(q, k, v) + 1e-5).message
+    expected, given = re.search(r"expected (\S+), given (\S+);", message).groups()
+    assert expected != given and "they differ by 1.0e-05" in message
+    message = ex.scaled_dot_product.check(lambda q, k, v: q).message
+    assert "they differ" not in message
+
+
+def test_a_mask_that_was_not_used_reminds_of_the_assignment():
+    def unassigned(q, k, v, mask):
+        scores = q @ k.mT / q.shape[-1] ** 0.5
+        scores.masked_fill(~mask, -torch.inf)
+        return scores.softmax(-1) @ v
+
+    message = ex.masked_attention.check(unassigned).message
+    assert "write `scores = scores.masked_fill(...)`" in message
+
+
+@pytest.mark.parametrize("exercise", [ex.scaled_dot_product, ex.masked_attention], ids=lambda e: e.name)
+def test_the_library_s_attention_is_off_limits_and_the_statement_says_so(exercise):
+    assert "`F.scaled_dot_product_attention` is off limits" in exercise.statement
+    assert "write it without calling it" in exercise.check(F.scaled_dot_product_attention).message
+
+
+def test_the_first_input_to_be_split_has_axes_of_different_lengths():
+    message = ex.into_heads.check(lambda x, n_heads: x).message
+    assert "it should be (B, H, T, Dh) = (1, 2, 3, 4)" in message
 
 
 # --- predictions and measurements ----------------------------------------------------------------------
@@ -348,9 +509,11 @@ def wrong_measurements():
         "divided by d_k": (bare, flat),
         "minus sign": (-bare, -scaled),
         "mean over the keys": (bare / 32, scaled / 32),
-        "perplexities": tuple(e[d].exp().mean().item() for d in (1.0, 8.0)),
+        "You report e to the entropy": tuple(e[d].exp().mean().item() for d in (1.0, 8.0)),
         "entropy of scaled scores": (scaled, scaled),
         "entropy of bare scores": (bare, bare),
+        "More than ln 32 = 3.47 is impossible for 32 keys": (1.0, 6.4),
+        "does your softmax, or your sum, run over the queries?": (bare * 2000 / 32, scaled * 2000 / 32),
         "Not in the range": (1.0, 2.0),
         "finite number": (float("nan"), scaled),
         "Report 2 numbers": bare,

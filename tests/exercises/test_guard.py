@@ -347,7 +347,7 @@ def test_what_was_printed_is_shown_also_when_the_answer_passes():
 
 def test_an_endless_print_keeps_its_beginning_only():
     text = repr(EXERCISE.check(prints_a_lot))
-    assert "row 0" in text and "row 9999" not in text and "..." in text
+    assert "row 19\n    ..." in text and "row 20" not in text
 
 
 def test_torch_patched_in_an_earlier_cell_makes_no_wrong_answer_right(monkeypatch):
@@ -402,4 +402,8 @@ def test_the_time_limit_holds_for_the_gradient_too():
 
 
 def test_the_forbidden_function_is_allowed_where_nothing_forbids_it():
-    assert ex.masked_attention.check(F.scaled_dot_product_attention)
+    def answer(x, w_q, w_k, w_v, w_o, n_heads):
+        q, k, v = ((x @ w).unflatten(-1, (n_heads, -1)).transpose(1, 2) for w in (w_q, w_k, w_v))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2) @ w_o
+
+    assert ex.find_the_fault.check(answer)

@@ -38,7 +38,7 @@ def _weighted_average_inputs(rng: np.random.Generator, T: int, S: int, D: int) -
         Each of the S tokens has a row of values, D numbers long. Mix the values: row t of your answer is the
         sum of all rows of `values`, each times its weight in row t of `weights`.
 
-        A loop is as good as an operator here.
+        A loop is as good as an operator here; `torch.stack(rows)` turns a list of rows into a table.
         """,
     hints=(
         "Do one row by hand first: for token t the answer is "
@@ -205,8 +205,17 @@ def _qkv(rng: np.random.Generator, B: int, H: int, T: int, S: int, Dh: int) -> d
 def _attend(query: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Equation (1) for one query, in sums that can be followed with a pencil."""
     scores = np.array([sum(a * b for a, b in zip(query, key, strict=True)) for key in keys])
-    shares = np.exp(scores / np.sqrt(len(query)))
+    scores = scores / np.sqrt(len(query))
+    shares = np.exp(scores - scores.max())  # the largest may be anywhere, and exp must not leave its range
     return sum(share / shares.sum() * value for share, value in zip(shares, values, strict=True))
+
+
+def _quiet_or_loud(
+    rng: np.random.Generator, B: int, H: int, T: int, S: int, Dh: int, loud: float = 1.0
+) -> dict[str, np.ndarray]:
+    """Queries ``loud`` times as long give scores as large, too large for a bare exp in float32."""
+    qkv = _qkv(rng, B, H, T, S, Dh)
+    return {**qkv, "q": loud * qkv["q"]}
 
 
 def _scaled_dot_product_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -236,8 +245,15 @@ def _scaled_dot_product_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray) -
         "The output is the weighted average of the first exercise, `weights @ v`.",
     ),
     axes="B H T Dh",
-    inputs=_qkv,
-    sizes=((1, 1, 2, 3, 4), (2, 3, 4, 5, 6), (1, 2, 3, 1, 5), (3, 2, 1, 4, 8), (2, 4, 5, 7, 3)),
+    inputs=_quiet_or_loud,
+    sizes=(
+        (1, 1, 2, 3, 4),
+        (2, 3, 4, 5, 6),
+        (1, 2, 3, 1, 5),
+        (3, 2, 1, 4, 8),
+        (1, 2, 3, 5, 4, 60.0),
+        (2, 4, 5, 7, 3),
+    ),
     reference=_scaled_dot_product_reference,
     forbidden=("scaled_dot_product_attention", "multi_head_attention_forward"),
 )
@@ -352,13 +368,38 @@ def _keys_averaged(q, k, v):
     return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ k
 
 
+@scaled_dot_product.slip("""
+    exp overflowed: subtract the largest score first, or use `softmax`.""")
+def _bare_exp(q, k, v):
+    e = (q @ k.mT / q.shape[-1] ** 0.5).exp()
+    return e / e.sum(-1, keepdim=True) @ v
+
+
+_ROWS_MEET_ROWS = """
+    Rows of q meet rows of k: swap the last two axes of k, `k.transpose(-2, -1)` (`.T` turns all axes round).
+    """
+
+
+@scaled_dot_product.crash(_ROWS_MEET_ROWS)
+def _keys_not_swapped(q, k, *_):
+    return q @ k
+
+
+@scaled_dot_product.crash(_ROWS_MEET_ROWS)
+def _keys_turned_round(q, k, *_):
+    return q @ k.permute(3, 2, 1, 0)
+
+
 # --- 5 -------------------------------------------------------------------------------------------------
 
 
 def _masked_inputs(
-    rng: np.random.Generator, B: int, H: int, T: int, S: int, Dh: int, per: str, blind: bool
+    rng: np.random.Generator, B: int, H: int, T: int, S: int, Dh: int, per: str, blind: bool, far: float = 0.0
 ) -> dict[str, np.ndarray]:
-    """A mask with the axes ``per``; every row sees something and misses something, or the first is blind."""
+    """A mask with the axes ``per``; every row sees something and misses something, or the first is blind.
+
+    With one query a head, the scores of the visible keys may lie lower by ``far``.
+    """
     length = {"B": B, "H": H, "T": T, "S": S, "1": 1}
     mask = rng.random([length[axis] for axis in per]) < 0.5
     rows = mask.reshape(-1, S)
@@ -366,7 +407,12 @@ def _masked_inputs(
     rows[:, 1] = ~rows[:, 0]
     if blind:
         rows[0] = False
-    return {**_qkv(rng, B, H, T, S, Dh), "mask": mask}
+    qkv = _qkv(rng, B, H, T, S, Dh)
+    if far:
+        q = qkv["q"]
+        along = q * Dh**0.5 / (q * q).sum(-1, keepdims=True)  # a key whose score is 1
+        qkv["k"] = qkv["k"] - far * along * mask.swapaxes(-2, -1)
+    return {**qkv, "mask": mask}
 
 
 def _masked_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -385,7 +431,7 @@ def _masked_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndar
         and the weights of the others must still sum to 1.
 
         One case needs care: a query that may see nothing at all. Its output should be zeros, not NaN, and its
-        gradient should be finite.
+        gradient should be finite. `F.scaled_dot_product_attention` is off limits here too.
         """,
     hints=(
         "Start from your answer to the exercise before. The mask acts between the scores and the softmax.",
@@ -404,7 +450,10 @@ def _masked_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndar
         (2, 4, 5, 3, 7, "B1TS", True),
         (2, 3, 4, 6, 5, "BHTS", True),
     ),
+    # So low that exp gives 0 for all that may be seen: who masks after the exp divides by a sum that is 0.
+    probes=((2, 2, 1, 4, 3, "B11S", True, 1000.0),),
     reference=_masked_reference,
+    forbidden=("scaled_dot_product_attention", "multi_head_attention_forward"),
 )
 def masked_attention(q, k, v, mask):
     """Attend only where mask is True; a query that may see nothing gets zeros: an output (B, H, T, Dh)."""
@@ -450,6 +499,13 @@ def _nan_for_the_blind(q, k, v, mask):
 
 
 @masked_attention.slip("""
+    A query that may see nothing gives NaN: its weights sum to 0, and you divide by that sum.""")
+def _divided_by_nothing(q, k, v, mask):
+    weights = _scores(q, k).softmax(-1) * mask
+    return weights / weights.sum(-1, keepdim=True) @ v
+
+
+@masked_attention.slip("""
     A query that may see nothing gets the plain average of everything: in a row of equal scores, however low,
     the softmax shares evenly. It should get zeros.""")
 def _average_for_the_blind(q, k, v, mask):
@@ -464,7 +520,8 @@ def _mask_added(q, k, v, mask):
 
 
 @masked_attention.slip("""
-    You did not use the mask: every query still sees every key.""")
+    Your output is as if there were no mask. If you called `scores.masked_fill(...)`: it returns a new tensor,
+    so write `scores = scores.masked_fill(...)`.""")
 def _mask_ignored(q, k, v, mask):
     return _scores(q, k).softmax(-1) @ v
 
@@ -498,6 +555,23 @@ def _nan_in_the_gradient(q, k, v, mask):
     return (_scores(q, k) + hidden).softmax(-1).masked_fill(~mask, 0.0) @ v
 
 
+@masked_attention.slip("""
+    The output is right, but a gradient is NaN: the NaN was replaced only after it had met `v`. Set the
+    weights to 0, before `weights @ v`.""")
+def _nan_replaced_too_late(q, k, v, mask):
+    return _nan_for_the_blind(q, k, v, mask).nan_to_num()
+
+
+masked_attention.crash(_ROWS_MEET_ROWS)(_keys_not_swapped)
+masked_attention.crash(_ROWS_MEET_ROWS)(_keys_turned_round)
+
+
+@masked_attention.crash("""
+    The mask may be smaller than the scores. `masked_fill` stretches it to fit, square brackets do not.""")
+def _mask_in_square_brackets(q, k, v, mask):
+    return _scores(q, k)[~mask]
+
+
 # --- 6 -------------------------------------------------------------------------------------------------
 
 
@@ -523,7 +597,7 @@ def _into_heads_inputs(rng: np.random.Generator, B: int, T: int, H: int, Dh: int
     ),
     axes="B H T Dh",
     inputs=_into_heads_inputs,
-    sizes=((1, 2, 2, 3), (2, 3, 4, 5), (2, 5, 1, 4), (3, 1, 2, 4), (1, 4, 3, 1), (2, 6, 3, 4)),
+    sizes=((1, 3, 2, 4), (2, 3, 4, 5), (2, 5, 1, 4), (3, 1, 2, 4), (1, 4, 3, 1), (2, 6, 3, 4)),
     reference=lambda x, n_heads: np.stack(np.split(x, n_heads, axis=-1), axis=1),
 )
 def into_heads(x, n_heads):
@@ -749,7 +823,8 @@ def _softmax_moved(x, w_q, w_k, w_v, w_o, n_heads):
             (0.0131, 0.0182),
             (0.0925, 0.096),
         ),
-        "These are perplexities: the exponential of the entropy. Report the entropy itself.": (
+        "You report e to the entropy, roughly the number of keys that share the weight. Report the entropy "
+        "itself.": (
             (1.4, 2.3),
             (18.5, 22.5),
         ),
@@ -762,6 +837,11 @@ def _softmax_moved(x, w_q, w_k, w_v, w_o, n_heads):
             (0.42, 0.58),
         ),
     },
+    at_most=(
+        3.48,
+        "More than ln 32 = 3.47 is impossible for 32 keys: does your softmax, or your sum, run over the "
+        "queries?",
+    ),
     otherwise="Not in the range that a thousand queries give. Check: 64 entries of variance 1, 32 keys, the "
     "softmax over the keys, the sum over the keys of -w ln w, the mean over the queries.",
 )

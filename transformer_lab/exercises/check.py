@@ -10,6 +10,7 @@ Letters: B batch, T query tokens, S key/value tokens, D model width, H heads, Dh
 import ast
 import dis
 import inspect
+import re
 import textwrap
 import time
 import types
@@ -32,6 +33,17 @@ Sizes = tuple[Any, ...]  # what ``inputs`` takes after the generator: sizes, and
 # A float32 answer carries errors near 1e-7 of its size, some operations later 1e-6; slips are far above.
 TOLERANCE = {"float32": (1e-4, 1e-5), "float64": (1e-8, 1e-9)}
 LARGEST_PICTURE = 6  # rows and columns
+LINES_SHOWN = 20  # of what the learner prints
+
+# How PyTorch begins or ends its complaints about shapes, and what they come to.
+SHAPES_CLASH = re.compile(
+    "must match the size of tensor|Expected size for first two dimensions|cannot be multiplied"
+    "|size mismatch, got|inconsistent tensor size"
+)
+SHAPES = (
+    "The shapes do not fit. `*` multiplies entry by entry and needs equal shapes; "
+    "`A @ B` needs the last axis of A to be as long as the last but one of B."
+)
 
 
 class Exercise:
@@ -57,7 +69,7 @@ class Exercise:
     def hint(self) -> Shown:
         """The next rung of the ladder."""
         if self._rung == len(self.hints):
-            return Shown("No more hints", (f"`{self.name}.solution()` shows one way to do it.",))
+            return Shown("No more hints", (f"`ex.{self.name}.solution()` shows one way to do it.",))
         self._rung += 1
         return Shown(f"Hint {self._rung} of {len(self.hints)}", (self.hints[self._rung - 1],))
 
@@ -146,6 +158,7 @@ class Implement(Exercise):
         reference: the right answer in NumPy, written independently of the solution.
         forbidden: names of library functions that would do the whole exercise.
         gradient: whether gradients must flow, and be right.
+        probes: more sizes, on which nothing is judged: they tell slips apart that are alike on the others.
     """
 
     kind = "implement"
@@ -160,22 +173,23 @@ class Implement(Exercise):
         reference: Callable[..., np.ndarray],
         forbidden: Sequence[str] = (),
         gradient: bool = True,
+        probes: Sequence[Sizes] = (),
         **common: Any,
     ) -> None:
         super().__init__(solve, **common)
         self.axes, self.inputs, self.sizes, self.reference = axes.split(), inputs, tuple(sizes), reference
-        self.forbidden, self.gradient = tuple(forbidden), gradient
+        self.forbidden, self.gradient, self.probes = tuple(forbidden), gradient, tuple(probes)
         self.slips: list[Slip] = []
+        self.crashes: list[Slip] = []
         self._answer_name = self.name
 
     def slip(self, sentence: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
         """Decorate a wrong answer with the sentence that names it."""
+        return _adds_to(self.slips, sentence)
 
-        def add(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-            self.slips.append(Slip(" ".join(sentence.split()), function))
-            return function
-
-        return add
+    def crash(self, sentence: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+        """As ``slip``, for a wrong answer that raises; it is known by the error it raises."""
+        return _adds_to(self.crashes, sentence)
 
     @property
     def stub(self) -> str:
@@ -191,6 +205,10 @@ class Implement(Exercise):
             self._case(np.random.default_rng(seed), sizes, precisions[seed % 2])
             for seed, sizes in enumerate(self.sizes)
         ]
+
+    def probe_cases(self) -> list[Case]:
+        """The inputs that only tell slips apart."""
+        return [self._case(np.random.default_rng(0), sizes, torch.float64) for sizes in self.probes]
 
     def _case(self, rng: np.random.Generator, sizes: Sizes, dtype: torch.dtype) -> Case:
         inputs = {name: _rounded(value, dtype) for name, value in self.inputs(rng, *sizes).items()}
@@ -216,11 +234,16 @@ class Implement(Exercise):
         tried = list(zip(cases, answers, strict=False))
         wrong = [pair for pair in tried if not agrees(pair[1].values, pair[0].want, pair[1].dtype)]
         if wrong:
-            named = self._slip_of(tried)
+            probed = [] if outcome.problem else self._probed(answer, deadline)
+            named = self._slip_of(tried + probed)
+            if not named and any(map(_is_finite, wrong)):  # an overflow elsewhere hides no other mistake
+                named = self._slip_of(list(filter(_is_finite, tried)))
             return self._not_yet(*([named] if named else self._difference(*wrong[0])), *said)
         if outcome.problem:
-            where = [f"The input was {case.call()}."] if outcome.raised else []
-            return self._not_yet(*outcome.problem, *where, *said)
+            if not outcome.raised:
+                return self._not_yet(*outcome.problem, *said)
+            plainly = self._plainly(outcome.problem[0], case)
+            return self._not_yet(*plainly, *outcome.problem, f"The input was {case.call()}.", *said)
         if problem := self._fresh(answer, deadline) or self._gradients(answer, deadline):
             return self._not_yet(*problem, *said)
         return self._passed(self._praise(), *self._remarks(tried), *said)
@@ -276,12 +299,25 @@ class Implement(Exercise):
                 return (slip.sentence,)
         return (_where_gradients_differ(outcome.value, want),)
 
+    def _probed(self, answer: Callable[..., Any], deadline: float) -> list[tuple[Case, Answer]]:
+        """What the answer gives on the probes, as far as it gives anything."""
+        outcomes = [(case, self._run(answer, case, deadline)) for case in self.probe_cases()]
+        return [(case, outcome.value) for case, outcome in outcomes if not outcome.problem]
+
     def _slip_of(self, tried: list[tuple[Case, Answer]]) -> str | None:
         """The sentence of the slip that gives the learner's answers on every input tried."""
         for slip in self.slips:
             if all(_slipped(slip, case, answer) for case, answer in tried):
                 return slip.sentence
         return None
+
+    def _plainly(self, raised: str, case: Case) -> list[str]:
+        """What the learner's error means: the sentence of a slip that raises the same, or a general one."""
+        for crash in self.crashes:
+            problem = guard.run(lambda crash=crash: crash.function(*case.tensors()), seconds=1).problem
+            if problem and problem[0] == raised:
+                return [crash.sentence]
+        return [SHAPES] if SHAPES_CLASH.search(raised) else []
 
     def _difference(self, case: Case, answer: Answer) -> list[str | Picture]:
         got, want, axes = answer.values, case.want, ", ".join(self.axes)
@@ -291,7 +327,7 @@ class Implement(Exercise):
         wrong = ~_close(got, want, answer.dtype)
         spot = tuple(int(i) for i in np.argwhere(wrong)[0])
         where = f"at [{', '.join(map(str, spot))}] (axes {axes})"
-        values = f"expected {want[spot]:.4f}, given {got[spot]:.4f}"
+        values = _side_by_side(want[spot], got[spot])
         blocks: list[str | Picture] = [intro, f"the first difference is {where}: {values}."]
         page = spot[:-2]
         if max(want.shape[-2:]) <= LARGEST_PICTURE:
@@ -384,6 +420,7 @@ class Measure(Exercise):
     Args:
         ranges: one (low, high) a number, with the number's name.
         slips: ranges in which a known mistake lands, with its sentence; they do not overlap the right ones.
+        at_most: a bound that no number can exceed, with the sentence for one that does.
         otherwise: what to say when the numbers lie in none of them.
     """
 
@@ -395,11 +432,13 @@ class Measure(Exercise):
         *,
         ranges: Mapping[str, tuple[float, float]],
         slips: Mapping[str, Sequence[tuple[float, float]]],
+        at_most: tuple[float, str],
         otherwise: str,
         **common: Any,
     ) -> None:
         super().__init__(solve, **common)
-        self.ranges, self.slips, self.otherwise = dict(ranges), dict(slips), otherwise
+        self.ranges, self.slips = dict(ranges), dict(slips)
+        self.at_most, self.otherwise = at_most, otherwise
 
     @property
     def stub(self) -> str:
@@ -419,6 +458,9 @@ class Measure(Exercise):
         for sentence, ranges in self.slips.items():
             if _within(given, ranges):
                 return self._not_yet(sentence)
+        bound, sentence = self.at_most
+        if max(given) > bound:
+            return self._not_yet(sentence)
         return self._not_yet(self.otherwise)
 
 
@@ -456,6 +498,14 @@ def source(function: Callable[..., Any]) -> str:
     return ast.get_source_segment(text, ast.parse(text).body[0]) or text
 
 
+def _adds_to(slips: list[Slip], sentence: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    def add(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        slips.append(Slip(" ".join(sentence.split()), function))
+        return function
+
+    return add
+
+
 def agrees(got: np.ndarray, want: np.ndarray, dtype: str) -> bool:
     """Equal shapes, and all values close; a NaN agrees with nothing."""
     return got.shape == want.shape and bool(_close(got, want, dtype).all())
@@ -464,6 +514,10 @@ def agrees(got: np.ndarray, want: np.ndarray, dtype: str) -> bool:
 def _close(got: np.ndarray, want: np.ndarray, dtype: str, *, equal_nan: bool = False) -> np.ndarray:
     rtol, atol = TOLERANCE[dtype]
     return np.isclose(got, want, rtol=rtol, atol=atol, equal_nan=equal_nan)
+
+
+def _is_finite(pair: tuple[Case, Answer]) -> bool:
+    return bool(np.isfinite(pair[1].values).all())
 
 
 def _slipped(slip: Slip, case: Case, answer: Answer) -> bool:
@@ -477,9 +531,16 @@ def _slipped(slip: Slip, case: Case, answer: Answer) -> bool:
     return same_shape and bool(_close(answer.values, wrong, answer.dtype, equal_nan=True).all())
 
 
+def _right(slip: Slip, case: Case) -> bool:
+    """Whether the slip's values are right, so that only its gradients can tell."""
+    return agrees(slip.function(*case.tensors()).double().numpy(), case.want, "float64")
+
+
 def _slipped_gradients(slip: Slip, cases: list[Case], got: list[dict[str, np.ndarray]]) -> bool:
     """As ``_slipped``, for slips whose values are right."""
     try:
+        if not all(_right(slip, case) for case in cases):
+            return False
         return _same_gradients(got, [_gradients(slip.function, case) for case in cases])
     except Exception:
         return False
@@ -515,6 +576,11 @@ def _read(got: Any, case: Case) -> Answer:
         raise guard.Complaint("Your function returned nothing. Does it end with `return`?")
     if isinstance(got, tuple):
         raise guard.Complaint(f"Return one tensor; this is a tuple of {len(got)}.")
+    if isinstance(got, list) and got and all(isinstance(row, Tensor) for row in got):
+        raise guard.Complaint(
+            "Return a tensor; this is a list. "
+            "`torch.stack(rows)` makes a tensor of a list of equally long rows."
+        )
     if not isinstance(got, Tensor):
         raise guard.Complaint(f"Return a tensor; this is {_an(type(got).__name__)}.")
     if got.device.type != "cpu":
@@ -627,8 +693,19 @@ def _within(given: tuple[float, ...], ranges: Any) -> bool:
     return all(low <= x <= high for x, (low, high) in zip(given, ranges, strict=True))
 
 
+def _side_by_side(want: float, got: float) -> str:
+    """Two numbers that differ, with as many decimals as it takes to see it."""
+    digits = next((d for d in range(4, 17) if f"{want:.{d}f}" != f"{got:.{d}f}"), 17)
+    apart = f"; they differ by {abs(want - got):.1e}" if digits > 4 else ""
+    return f"expected {want:.{digits}f}, given {got:.{digits}f}{apart}"
+
+
 def _what_was_printed(printed: str) -> list[str | Code]:
-    return ["Your code printed, on the first input:", Code(printed.rstrip())] if printed.strip() else []
+    if not printed.strip():
+        return []
+    lines = printed.rstrip().splitlines()
+    more = ["..."] if len(lines) > LINES_SHOWN else []
+    return ["Your code printed, on the first input:", Code("\n".join(lines[:LINES_SHOWN] + more))]
 
 
 def _an(name: str) -> str:
