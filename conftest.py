@@ -2,9 +2,19 @@
 
 import os
 import tempfile
+from collections import Counter
+
+import pytest
 
 # One thread: sums come out alike on any machine, and the workers do not crowd each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests neither see nor touch what the person at this machine has solved.
 _nowhere = tempfile.TemporaryDirectory()
 os.environ["TRANSFORMER_LAB_PROGRESS"] = os.path.join(_nowhere.name, "progress.json")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for what was skipped and why, however many tests it was."""
+    skipped = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in skipped.items():
+        terminalreporter.write_line(f"{count} tests skipped: {reason.removeprefix('Skipped: ')}")
