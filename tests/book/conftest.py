@@ -33,7 +33,7 @@ FLAGS = (
 
 
 def build() -> str:
-    """Build the book as CONTRIBUTING says, warnings being errors; returns what the build printed."""
+    """Build the book as README.md says, warnings being errors; returns what the build printed."""
     command = (JUPYTER_BOOK, "build", ".", "-W", "-n", "--keep-going")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
