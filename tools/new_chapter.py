@@ -9,7 +9,6 @@ example.
 
 import argparse
 import datetime
-import importlib
 import keyword
 import re
 import subprocess
@@ -17,11 +16,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import nbformat
+
 if __package__:
-    from . import as_text, execute
+    from . import as_text, execute, exercises
 else:  # run as a file, as above
     import as_text
     import execute
+    import exercises
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = Path(__file__).resolve().parent / "template"
@@ -93,23 +95,12 @@ def repository() -> tuple[str, str]:
     return url, version
 
 
-def exercise_cells(stem: str) -> str:
-    """Statement, hints and stub of each exercise, as the exercise itself words them."""
-    sys.path.insert(0, str(ROOT))
-    importlib.invalidate_caches()
-    exercises = importlib.import_module(f"transformer_lab.exercises.{stem}").chapter.exercises
-    return "".join(
-        f"%%% markdown {name}-statement\n{exercise.markdown(number)}\n"
-        f'%%% code {name}-answer {{"tags": ["exercise"]}}\n{exercise.cell()}\n'
-        for number, (name, exercise) in enumerate(exercises.items(), start=1)
-    )
-
-
 def make_notebook(stem: str, title: str) -> str:
     url, version = repository()
     text = fill("chapter.txt", stem, title).replace("__URL__", url).replace("__VERSION__", version)
+    made = as_text.to_text(nbformat.v4.new_notebook(cells=exercises.cells(stem)))
     path = ROOT / NOTEBOOK.format(stem)
-    as_text.save(text.replace("__EXERCISES__\n", exercise_cells(stem)), path)
+    as_text.save(text.replace("__EXERCISES__\n", made), path)
     for command in ("check", "--select=I", "--fix"), ("format",):  # the order of imports hangs on the stem
         subprocess.run([sys.executable, "-m", "ruff", *command, "-q", "--no-cache", str(path)], check=True)
     return execute.execute(path, datetime.date.today().isoformat())

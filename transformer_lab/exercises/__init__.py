@@ -1,3 +1,3 @@
 """Exercises of the book, chapter by chapter: ``from transformer_lab.exercises import attention as ex``."""
 
-from .progress import progress as progress
+from .check.progress import progress as progress

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from .check import Chapter
 
@@ -105,6 +106,139 @@ def _features_summed(weights, values):
 # --- 2 -------------------------------------------------------------------------------------------------
 
 
+def _far_apart(
+    rng: np.random.Generator, T: int, S: int, rows: float = 0.0, one: float = 0.0
+) -> dict[str, Any]:
+    """Scores; every second row lies higher by ``rows``, and the first entry of each row by ``one``."""
+    scores = 2 * rng.standard_normal((T, S))
+    scores[::2] += rows
+    scores[:, 0] += one
+    return {"scores": scores}
+
+
+def _softmax_reference(scores: np.ndarray) -> np.ndarray:
+    """Each weight from the differences to it: 1 / (e^(s_1 - s_j) + ... + e^(s_S - s_j))."""
+    with np.errstate(over="ignore"):  # 1 / infinity is the 0 that is meant
+        return np.array([[1 / np.exp(row - score).sum() for score in row] for row in scores])
+
+
+@chapter.implement(
+    title="A softmax that cannot overflow",
+    statement="""
+        `scores` has the shape (T, S): each of T tokens has a score for each of S tokens. Make weights of
+        them: in every row, exponentiate and divide by the sum of the row.
+
+        Scores may be as large as 1000, or as small as -1000, and the exponential of 1000 is too large for any
+        number that the machine has. Find a way around it that changes no weight. `softmax` and `log_softmax`
+        are off limits: you are writing it.
+        """,
+    hints=(
+        "First forget about large scores: `scores.exp()`, divided by its sum along each row, which is "
+        "`.sum(dim=-1, keepdim=True)`. `keepdim=True` keeps the axis: (T, S) can be divided by (T, 1).",
+        "Section 2 of the chapter: the same number subtracted from all scores of a row changes no weight.",
+        "Which number makes the largest score of a row 0? `x.amax(dim=-1, keepdim=True)` finds the largest "
+        "entry of each row.",
+    ),
+    axes="T S",
+    inputs=_far_apart,
+    sizes=((2, 3), (3, 2), (1, 4), (4, 3, 1000.0), (3, 5, -1000.0), (4, 2, 0.0, 1000.0), (5, 6, 0.0, 500.0)),
+    reference=_softmax_reference,
+    forbidden=("softmax", "log_softmax"),
+)
+def stable_softmax(scores):
+    """Make the scores (T, S) of each token into weights (T, S) that sum to 1 along each row."""
+    # Only differences within a row count, so the largest score may be 0: then no exp exceeds 1.
+    shifted = scores - scores.amax(dim=-1, keepdim=True)
+    exponentials = shifted.exp()
+    return exponentials / exponentials.sum(dim=-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    Right for small scores, but `exp` overflows for large ones, and infinity divided by infinity is NaN.
+    Subtract something from each row first.""")
+def _exp_overflows(scores):
+    return scores.exp() / scores.exp().sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    You subtracted the largest score of the whole table. A row that lies far below it has only zeros left, and
+    0 / 0 is NaN: each row needs its own largest score.""")
+def _one_maximum_for_all(scores):
+    e = (scores - scores.max()).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    You subtracted the mean of each row. When one score stands far above the others, it is far above their
+    mean, too, and still overflows: subtract the largest.""")
+def _mean_subtracted(scores):
+    e = (scores - scores.mean(-1, keepdim=True)).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    You subtracted the smallest score of each row. It is the large ones that overflow: subtract the largest.
+    """)
+def _minimum_subtracted(scores):
+    e = (scores - scores.amin(-1, keepdim=True)).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    Your softmax runs down the columns: each column sums to 1. It is each row that should.""")
+def _down_the_columns(scores):
+    e = (scores - scores.amax(0)).exp()
+    return e / e.sum(0)
+
+
+@stable_softmax.slip("""
+    You divided by the sum of the whole table. Each row has a sum of its own.""")
+def _one_sum_for_all(scores):
+    e = (scores - scores.max()).exp()
+    return e / e.sum()
+
+
+@stable_softmax.slip("""
+    You divided the bare scores by their sum. Scores may be negative, so these are no weights: exponentiate
+    first.""")
+def _no_exp(scores):
+    return scores / scores.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    The exponentials are there; what is missing is the division by the sum of each row.""")
+def _no_division(scores):
+    return (scores - scores.amax(-1, keepdim=True)).exp()
+
+
+@stable_softmax.slip("""
+    You subtracted below the line and not above it: the same exponentials belong in both places.""")
+def _numerator_not_shifted(scores):
+    return scores.exp() / (scores - scores.amax(-1, keepdim=True)).exp().sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    These are the logarithms of the weights. Take `exp` of them, and you are there.""")
+def _logarithms(scores):
+    return scores - scores.logsumexp(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    That is a sigmoid: each score is judged alone, and a row does not sum to 1.""")
+def _each_alone(scores):
+    return scores.sigmoid()
+
+
+@stable_softmax.crash("""
+    (T, S) divided by (T) does not fit: the sum and the maximum of each row should keep their axis,
+    `keepdim=True`.""")
+def _axis_lost(scores):
+    return scores.exp() / scores.exp().sum(-1)
+
+
+# --- 3 -------------------------------------------------------------------------------------------------
+
+
 @chapter.predict(
     title="The shape of the scores",
     statement="""
@@ -152,7 +286,7 @@ def score_shape():
     return tuple((q @ k.transpose(-2, -1)).shape)  # (B, H, T, Dh) @ (B, H, Dh, S) -> (B, H, T, S)
 
 
-# --- 3 -------------------------------------------------------------------------------------------------
+# --- 4 -------------------------------------------------------------------------------------------------
 
 
 @chapter.predict(
@@ -195,7 +329,7 @@ def dot_product_spread():
     return (64 * variance_of_one_term) ** 0.5
 
 
-# --- 4 -------------------------------------------------------------------------------------------------
+# --- 5 -------------------------------------------------------------------------------------------------
 
 
 def _qkv(rng: np.random.Generator, B: int, H: int, T: int, S: int, Dh: int) -> dict[str, np.ndarray]:
@@ -390,7 +524,139 @@ def _keys_turned_round(q, k, *_):
     return q @ k.permute(3, 2, 1, 0)
 
 
-# --- 5 -------------------------------------------------------------------------------------------------
+# --- 6 -------------------------------------------------------------------------------------------------
+
+
+@chapter.measure(
+    title="What scaling does to the weights",
+    statement=r"""
+        Measure what the division by $\sqrt{d_k}$ is for. Draw at least a thousand random queries and, for
+        each, 32 random keys, all 64 numbers wide, with independent entries of mean 0 and variance 1
+        (`torch.randn`). For each query take the softmax of its 32 scores, and the entropy of these weights in
+        nats:
+
+        $$-\sum_{s=1}^{32} w_s \ln w_s$$
+
+        It is 0 when one key has all the weight, and $\ln 32 \approx 3.47$ when all keys share equally. Report
+        the mean over the queries, first for the bare scores, then for the scores divided by $\sqrt{d_k}$.
+        """,
+    hints=(
+        "Make `q` of the shape (1000, 64) and `k` of the shape (1000, 32, 64). The scores of query n are "
+        "`k[n] @ q[n]`, 32 numbers; all at once they are `(k * q[:, None]).sum(-1)`.",
+        "Where a weight is so small that it is stored as 0, its logarithm is minus infinity and the product "
+        "NaN. `scores.log_softmax(-1)` gives the logarithms without this accident.",
+        "The entropy sums over the 32 keys; then comes the mean over the queries: "
+        "`-(weights * logs).sum(-1).mean()`. Do it once for `scores` and once for `scores / 64**0.5`.",
+    ),
+    ranges={"without scaling": (0.42, 0.58), "with scaling": (2.96, 3.07)},
+    slips={
+        "The two numbers are the other way round: first without scaling, then with it.": (
+            (2.96, 3.07),
+            (0.42, 0.58),
+        ),
+        "These are bits: you took the logarithm to the base 2. Nats take the natural one, `torch.log`.": (
+            (0.61, 0.84),
+            (4.27, 4.43),
+        ),
+        "These come from the logarithm to the base 10. Nats take the natural one, `torch.log`.": (
+            (0.18, 0.252),
+            (1.28, 1.34),
+        ),
+        "The second number is too close to ln 32: you divided by d_k, not by its square root.": (
+            (0.42, 0.58),
+            (3.44, 3.467),
+        ),
+        "An entropy is not negative: the sum of w ln w is, so there is a minus sign in front of it.": (
+            (-0.58, -0.42),
+            (-3.07, -2.96),
+        ),
+        "You took the mean over the keys, too. Sum over the 32 keys, then take the mean over the queries.": (
+            (0.0131, 0.0182),
+            (0.0925, 0.096),
+        ),
+        "You report e to the entropy, roughly the number of keys that share the weight. Report the entropy "
+        "itself.": (
+            (1.4, 2.3),
+            (18.5, 22.5),
+        ),
+        "Both numbers are the entropy of scaled scores. For the first one, leave out the division.": (
+            (2.96, 3.07),
+            (2.96, 3.07),
+        ),
+        "Both numbers are the entropy of bare scores. For the second one, divide by the root of 64.": (
+            (0.42, 0.58),
+            (0.42, 0.58),
+        ),
+    },
+    at_most=(
+        3.48,
+        "More than ln 32 = 3.47 is impossible for 32 keys: does your softmax, or your sum, run over the "
+        "queries?",
+    ),
+    otherwise="Not in the range that a thousand queries give. Check: 64 entries of variance 1, 32 keys, the "
+    "softmax over the keys, the sum over the keys of -w ln w, the mean over the queries.",
+)
+def head_entropy():
+    """Without scaling about 0.5 nats, as if a query saw 1.6 keys; with it 3.0, as if it saw 20 of the 32."""
+    random = torch.Generator().manual_seed(0)
+    q = torch.randn(4000, 1, 64, generator=random)  # one query each ...
+    k = torch.randn(4000, 32, 64, generator=random)  # ... with 32 keys of its own
+    scores = (q * k).sum(-1)  # (4000, 32)
+
+    def entropy(scores):
+        logs = scores.log_softmax(-1)  # not softmax().log(): a weight may underflow to 0
+        return -(logs.exp() * logs).sum(-1).mean().item()
+
+    return entropy(scores), entropy(scores / 64**0.5)
+
+
+# --- 7 -------------------------------------------------------------------------------------------------
+
+
+@chapter.predict(
+    title="Two words change places",
+    statement="""
+        A sentence of five different words goes through self-attention, without a mask and without positions.
+        Then its first and its last word change places, and it goes through again.
+
+        Before you run anything: how do the five outputs of the second run compare with those of the first?
+        """,
+    choices={
+        "a": "All five are as before, each in its old place.",
+        "b": "The first and the last output have changed places; the three in between are as before.",
+        "c": "The first and the last output have changed places, and the three in between are different.",
+        "d": "All five are different.",
+    },
+    hints=(
+        "Take one of the three words in the middle. Its query is what it was. Which keys does it meet now, "
+        "and which did it meet before?",
+        "A weighted average is a sum, and in a sum the order does not matter: the same pairs of weight and "
+        "value are added up.",
+        "So a word's output depends on the word and on the *set* of words around it. Where is each word now?",
+    ),
+    expected="b",
+    wrong={
+        "a": "An output belongs to the word that asks. The word that was first now stands last, and so does "
+        "its output.",
+        "c": "The words in the middle meet the same keys and values as before, in another order. What does a "
+        "sum make of the order of its terms?",
+        "d": "Attention without positions cannot notice where a word stands. Every word meets the same words "
+        "as before.",
+    },
+)
+def two_words_change_places():
+    """Without positions and mask, the sentence is a bag of words: each output moves along with its word."""
+    words = torch.randn(5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    changed = words[[4, 1, 2, 3, 0]]
+    first, second = ((x @ x.T / 8**0.5).softmax(dim=-1) @ x for x in (words, changed))
+    moved_along = torch.allclose(second[[4, 0]], first[[0, 4]])  # the first and the last output
+    as_before = torch.allclose(second[1:4], first[1:4])  # the three in between
+    if moved_along:
+        return "b" if as_before else "c"
+    return "a" if as_before else "d"
+
+
+# --- 8 -------------------------------------------------------------------------------------------------
 
 
 def _masked_inputs(
@@ -572,7 +838,134 @@ def _mask_in_square_brackets(q, k, v, mask):
     return _scores(q, k)[~mask]
 
 
-# --- 6 -------------------------------------------------------------------------------------------------
+# --- 9 -------------------------------------------------------------------------------------------------
+
+
+def _find_the_leak_inputs(rng: np.random.Generator, B: int, H: int, T: int, Dh: int) -> dict[str, Any]:
+    return _qkv(rng, B, H, T, T, Dh)
+
+
+def _causal_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    out = np.zeros_like(q)
+    for b, h, t in np.ndindex(q.shape[:3]):
+        out[b, h, t] = _attend(q[b, h, t], k[b, h, : t + 1], v[b, h, : t + 1])  # itself and the past
+    return out
+
+
+def find_the_leak(q, k, v):
+    """Let each word attend to itself and to earlier words: q, k, v (B, H, T, Dh) to (B, H, T, Dh)."""
+    T = q.shape[-2]
+    may_attend = torch.ones(T, T, dtype=torch.bool, device=q.device).tril(diagonal=1)
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+    weights = scores.masked_fill(~may_attend, float("-inf")).softmax(dim=-1)
+    return weights @ v
+
+
+@chapter.debug(
+    broken=find_the_leak,
+    title="Find the leak",
+    statement="""
+        This is causal attention: each word should see itself and the words before it. One line is wrong. The
+        symptom: a model built on it learns to predict the next word almost without error, and when it has to
+        write by itself, where no next word is there yet, it writes nonsense.
+
+        A test shows more. Change the last word of a sentence, and the output of the word before it changes
+        as well; earlier outputs do not. A sentence of one word comes out right.
+
+        Find the line, repair it, and hand the function in.
+        """,
+    hints=(
+        "The output of a word changes with the word after it: which line decides who may see whom?",
+        "Print `may_attend` for T = 4. Row t belongs to word t; which entries of it should be True?",
+        "`tril` keeps the triangle below a diagonal. Its `diagonal=1` names the diagonal above the main one; "
+        "on the main diagonal, which is 0, each word meets itself.",
+    ),
+    axes="B H T Dh",
+    inputs=_find_the_leak_inputs,
+    sizes=((1, 1, 2, 2), (1, 2, 3, 4), (2, 1, 4, 3), (2, 3, 5, 4), (1, 2, 1, 3), (2, 2, 6, 5)),
+    reference=_causal_reference,
+)
+def find_the_leak(q, k, v):
+    """Let each word attend to itself and to earlier words: q, k, v (B, H, T, Dh) to (B, H, T, Dh)."""
+    T = q.shape[-2]
+    # True on and below the main diagonal: word t sees the words 0 to t. The broken line kept one diagonal
+    # more, so that each word saw the next one: the answer, when the next word is to be predicted.
+    may_attend = torch.ones(T, T, dtype=torch.bool, device=q.device).tril()
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+    weights = scores.masked_fill(~may_attend, float("-inf")).softmax(dim=-1)
+    return weights @ v
+
+
+def _seen_where(q, k, v, may_attend):
+    return _scores(q, k).masked_fill(~may_attend, -torch.inf).softmax(-1) @ v
+
+
+def _square(q):
+    return torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool)
+
+
+@find_the_leak.slip("""
+    The leak is still there: your function gives what the broken one gave. How many words may the first word
+    see, and how many does it?""")
+def _still_leaking(q, k, v):
+    return _seen_where(q, k, v, _square(q).tril(1))
+
+
+@find_the_leak.slip("""
+    One diagonal too many is gone: no word sees itself any more, and the first one, which sees nothing at all,
+    gives NaN. Each word sees itself and the past.""")
+def _itself_hidden(q, k, v):
+    return _seen_where(q, k, v, _square(q).tril(-1))
+
+
+@find_the_leak.slip("""
+    You turned the triangle over: each word now sees itself and the future. Rows are the words that ask, so
+    the past of a word lies left of the main diagonal, below it.""")
+def _future_only(q, k, v):
+    return _seen_where(q, k, v, _square(q).triu())
+
+
+@find_the_leak.slip("""
+    Now nothing is hidden at all: every word sees the whole sentence. The mask is needed, with one diagonal
+    less.""")
+def _nothing_hidden(q, k, v):
+    return _seen_where(q, k, v, _square(q))
+
+
+@find_the_leak.slip("""
+    The triangle is right, and you hide what it allows: `masked_fill` fills where its mask is True, so it
+    needs `~may_attend`.""")
+def _allowed_hidden(q, k, v):
+    return _seen_where(q, k, v, ~_square(q).tril())
+
+
+@find_the_leak.slip("""
+    Each word now sees itself and nothing else. The past should be seen too: all of the triangle, not the
+    diagonal alone.""")
+def _itself_only(q, k, v):
+    return v
+
+
+@find_the_leak.slip("""
+    You moved the triangle the wrong way: each word now sees two words ahead.""")
+def _two_ahead(q, k, v):
+    return _seen_where(q, k, v, _square(q).tril(2))
+
+
+@find_the_leak.slip("""
+    The triangle is right, but the softmax now runs over the queries. It is each query that shares itself out
+    over the keys, the last axis; that line was right.""")
+def _leak_repaired_axis_moved(q, k, v):
+    return _scores(q, k).masked_fill(~_square(q).tril(), -torch.inf).softmax(-2) @ v
+
+
+@find_the_leak.slip("""
+    The triangle is right, but hidden scores became 0, not minus infinity, and exp(0) is 1: a weight.""")
+def _hidden_scores_zero(q, k, v):
+    return (_scores(q, k) * _square(q).tril()).softmax(-1) @ v
+
+
+# --- 10 ------------------------------------------------------------------------------------------------
 
 
 def _into_heads_inputs(rng: np.random.Generator, B: int, T: int, H: int, Dh: int) -> dict[str, Any]:
@@ -656,7 +1049,7 @@ def _count_taken_for_width(x, n_heads):
     return x.unflatten(-1, (-1, n_heads)).transpose(1, 2)
 
 
-# --- 7 -------------------------------------------------------------------------------------------------
+# --- 11 ------------------------------------------------------------------------------------------------
 
 
 def _find_the_fault_inputs(rng: np.random.Generator, B: int, T: int, H: int, Dh: int) -> dict[str, Any]:
@@ -773,87 +1166,240 @@ def _softmax_moved(x, w_q, w_k, w_v, w_o, n_heads):
     return _multi_head(x, w_q, w_k, w_v, w_o, n_heads, x.shape[-1] ** 0.5, dim=-2)
 
 
-# --- 8 -------------------------------------------------------------------------------------------------
+# --- 12 ------------------------------------------------------------------------------------------------
 
 
-@chapter.measure(
-    title="What scaling does to the weights",
-    statement=r"""
-        Measure what the division by $\sqrt{d_k}$ is for. Draw at least a thousand random queries and, for
-        each, 32 random keys, all 64 numbers wide, with independent entries of mean 0 and variance 1
-        (`torch.randn`). For each query take the softmax of its 32 scores, and the entropy of these weights in
-        nats:
+def _multi_head_inputs(rng: np.random.Generator, B: int, T: int, S: int, H: int, Dh: int) -> dict[str, Any]:
+    D = H * Dh
+    weights = {}
+    for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        weights[f"{name}.weight"] = 2 * rng.standard_normal((D, D)) * D**-0.5
+        weights[f"{name}.bias"] = rng.standard_normal(D)
+    mask = rng.random((B, 1, T, S)) < 0.5
+    mask[..., 0] |= ~mask.any(-1)  # every query sees a key
+    asks_and_answers = {"x": rng.standard_normal((B, T, D)), "context": rng.standard_normal((B, S, D))}
+    return {"d_model": D, "n_heads": H, **weights, **asks_and_answers, "mask": mask}
 
-        $$-\sum_{s=1}^{32} w_s \ln w_s$$
 
-        It is 0 when one key has all the weight, and $\ln 32 \approx 3.47$ when all keys share equally. Report
-        the mean over the queries, first for the bare scores, then for the scores divided by $\sqrt{d_k}$.
+def _multi_head_layer_reference(
+    d_model: int, n_heads: int, x: np.ndarray, context: np.ndarray, mask: np.ndarray, **weights: np.ndarray
+) -> np.ndarray:
+    def project(name: str, rows: np.ndarray) -> np.ndarray:
+        return rows @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    out, width = np.zeros_like(x), d_model // n_heads
+    for b, t, h in np.ndindex(*x.shape[:2], n_heads):
+        head, seen = slice(h * width, (h + 1) * width), mask[b, 0, t]
+        q, k, v = project("q_proj", x[b, t]), project("k_proj", context[b]), project("v_proj", context[b])
+        out[b, t, head] = _attend(q[head], k[seen, head], v[seen, head])
+    return project("out_proj", out)
+
+
+@chapter.implement_module(
+    title="The whole layer",
+    statement="""
+        Put it all together: multi-head attention with a mask, as a module. `x` (B, T, D) asks and `context`
+        (B, S, D) answers; `mask` (B, 1, T, S) is boolean, True = may attend, and every query sees at least
+        one key. The output has the shape (B, T, D).
+
+        Make four layers `nn.Linear(d_model, d_model)`, named `q_proj`, `k_proj`, `v_proj` and `out_proj`: the
+        check puts weights of its own into them, and compares outputs and gradients. You may call what you
+        wrote in the exercises above.
         """,
     hints=(
-        "Make `q` of the shape (1000, 64) and `k` of the shape (1000, 32, 64). The scores of query n are "
-        "`k[n] @ q[n]`, 32 numbers; all at once they are `(k * q[:, None]).sum(-1)`.",
-        "Where a weight is so small that it is stored as 0, its logarithm is minus infinity and the product "
-        "NaN. `scores.log_softmax(-1)` gives the logarithms without this accident.",
-        "The entropy sums over the 32 keys; then comes the mean over the queries: "
-        "`-(weights * logs).sum(-1).mean()`. Do it once for `scores` and once for `scores / 64**0.5`.",
+        "`__init__` makes the four layers and keeps `n_heads`, each as an attribute of `self`. `forward` has "
+        "five steps: project, split into heads, attend, join the heads, project.",
+        "Queries come from `x`, keys and values from `context`. After the split each has the shape "
+        "(B, H, T, Dh) or (B, H, S, Dh), and the mask, (B, 1, T, S), broadcasts over the heads.",
+        "Joining undoes the split: first swap heads and tokens back, `.transpose(1, 2)`, then put the heads "
+        "side by side, `.flatten(2)`. `out_proj` comes last.",
+        "With the functions from above: `q = into_heads(self.q_proj(x), self.n_heads)`, `k` and `v` likewise "
+        "from `context`; then `masked_attention(q, k, v, mask)`, joined, through `self.out_proj`.",
     ),
-    ranges={"without scaling": (0.42, 0.58), "with scaling": (2.96, 3.07)},
-    slips={
-        "The two numbers are the other way round: first without scaling, then with it.": (
-            (2.96, 3.07),
-            (0.42, 0.58),
-        ),
-        "These are bits: you took the logarithm to the base 2. Nats take the natural one, `torch.log`.": (
-            (0.61, 0.84),
-            (4.27, 4.43),
-        ),
-        "These come from the logarithm to the base 10. Nats take the natural one, `torch.log`.": (
-            (0.18, 0.252),
-            (1.28, 1.34),
-        ),
-        "The second number is too close to ln 32: you divided by d_k, not by its square root.": (
-            (0.42, 0.58),
-            (3.44, 3.467),
-        ),
-        "An entropy is not negative: the sum of w ln w is, so there is a minus sign in front of it.": (
-            (-0.58, -0.42),
-            (-3.07, -2.96),
-        ),
-        "You took the mean over the keys, too. Sum over the 32 keys, then take the mean over the queries.": (
-            (0.0131, 0.0182),
-            (0.0925, 0.096),
-        ),
-        "You report e to the entropy, roughly the number of keys that share the weight. Report the entropy "
-        "itself.": (
-            (1.4, 2.3),
-            (18.5, 22.5),
-        ),
-        "Both numbers are the entropy of scaled scores. For the first one, leave out the division.": (
-            (2.96, 3.07),
-            (2.96, 3.07),
-        ),
-        "Both numbers are the entropy of bare scores. For the second one, divide by the root of 64.": (
-            (0.42, 0.58),
-            (0.42, 0.58),
-        ),
-    },
-    at_most=(
-        3.48,
-        "More than ln 32 = 3.47 is impossible for 32 keys: does your softmax, or your sum, run over the "
-        "queries?",
+    axes="B T D",
+    settings=("d_model", "n_heads"),
+    forward=("x", "context", "mask"),
+    inputs=_multi_head_inputs,
+    sizes=(
+        (1, 2, 3, 2, 2),
+        (2, 3, 4, 3, 2),
+        (1, 4, 2, 1, 3),
+        (2, 1, 5, 2, 4),
+        (2, 4, 4, 3, 3),
+        (3, 5, 2, 4, 1),
     ),
-    otherwise="Not in the range that a thousand queries give. Check: 64 entries of variance 1, 32 keys, the "
-    "softmax over the keys, the sum over the keys of -w ln w, the mean over the queries.",
+    reference=_multi_head_layer_reference,
 )
-def head_entropy():
-    """Without scaling about 0.5 nats, as if a query saw 1.6 keys; with it 3.0, as if it saw 20 of the 32."""
-    random = torch.Generator().manual_seed(0)
-    q = torch.randn(4000, 1, 64, generator=random)  # one query each ...
-    k = torch.randn(4000, 32, 64, generator=random)  # ... with 32 keys of its own
-    scores = (q * k).sum(-1)  # (4000, 32)
+class MultiHead(nn.Module):
+    """Attention with several heads and a mask: x (B, T, D) asks, context (B, S, D) answers."""
 
-    def entropy(scores):
-        logs = scores.log_softmax(-1)  # not softmax().log(): a weight may underflow to 0
-        return -(logs.exp() * logs).sum(-1).mean().item()
+    def __init__(self, d_model, n_heads):
+        super().__init__()
+        self.n_heads = n_heads
+        # The matrices of all heads side by side: what is asked, where it is found, what is handed over ...
+        self.q_proj = nn.Linear(d_model, d_model)
+        self.k_proj = nn.Linear(d_model, d_model)
+        self.v_proj = nn.Linear(d_model, d_model)
+        # ... and one that mixes what the heads bring home.
+        self.out_proj = nn.Linear(d_model, d_model)
 
-    return entropy(scores), entropy(scores / 64**0.5)
+    def forward(self, x, context, mask):
+        """Attend with x to context where mask (B, 1, T, S) is True: an output (B, T, D)."""
+        q, k, v = self.q_proj(x), self.k_proj(context), self.v_proj(context)
+        # Heads become an axis of their own: (B, T, D) -> (B, H, T, Dh).
+        q, k, v = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in (q, k, v))
+        scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # (B, H, T, S)
+        weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+        # Back to one row a token, its heads side by side: (B, H, T, Dh) -> (B, T, D).
+        heads = (weights @ v).transpose(1, 2).flatten(2)
+        return self.out_proj(heads)
+
+
+class _Parts(MultiHead.solve):
+    """The solution taken apart, so that each slip spoils one part."""
+
+    def forward(self, x, context, mask):
+        q, k, v = (self.split(t) for t in self.project(x, context))
+        return self.join(self.weights(q, k, mask) @ v)
+
+    def project(self, x, context):
+        return self.q_proj(x), self.k_proj(context), self.v_proj(context)
+
+    def split(self, x):
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+
+    def weights(self, q, k, mask):
+        return _scores(q, k).masked_fill(~mask, -torch.inf).softmax(-1)
+
+    def join(self, heads):
+        return self.out_proj(heads.transpose(1, 2).flatten(2))
+
+
+@MultiHead.slip("""
+    `k_proj` and `v_proj` have changed places: keys, which are compared with the queries, come from `k_proj`;
+    values, which are averaged, from `v_proj`.""")
+class _KeysAndValuesSwapped(_Parts):
+    def project(self, x, context):
+        return self.q_proj(x), self.v_proj(context), self.k_proj(context)
+
+
+@MultiHead.slip("""
+    Your values are the bare `context`. They go through `v_proj` first.""")
+class _ValuesNotProjected(_Parts):
+    def project(self, x, context):
+        return self.q_proj(x), self.k_proj(context), context
+
+
+@MultiHead.slip("""
+    Your values come from `k_proj`. Values have a matrix of their own, `v_proj`.""")
+class _KeysAsValues(_Parts):
+    def project(self, x, context):
+        return self.q_proj(x), self.k_proj(context), self.k_proj(context)
+
+
+@MultiHead.slip("""
+    The last step is missing: what the heads bring home goes through `out_proj`.""")
+class _NotMixed(_Parts):
+    def join(self, heads):
+        return heads.transpose(1, 2).flatten(2)
+
+
+@MultiHead.slip("""
+    The shape is right, the numbers are not: the heads were joined by a bare reshape, which mixes the tokens.
+    Swap heads and tokens back first, then flatten.""")
+class _JoinedByReshape(_Parts):
+    def join(self, heads):
+        B, H, T, Dh = heads.shape
+        return self.out_proj(heads.reshape(B, T, H * Dh))
+
+
+@MultiHead.slip("""
+    The heads were cut by a bare reshape, which mixes the tokens. Cut the last axis, then swap heads and
+    tokens.""")
+class _CutByReshape(_Parts):
+    def split(self, x):
+        B, T, D = x.shape
+        return x.reshape(B, self.n_heads, T, D // self.n_heads)
+
+
+@MultiHead.slip("""
+    Heads were cut by a bare reshape and joined by another. The two do not cancel: in between, each head
+    attends with pieces of several tokens. Cut the last axis, then swap; swap back, then flatten.""")
+class _CutAndJoinedByReshape(_CutByReshape):
+    def join(self, heads):
+        B, H, T, Dh = heads.shape
+        return self.out_proj(heads.reshape(B, T, H * Dh))
+
+
+@MultiHead.slip("""
+    You have one wide head: nothing was split, so every query has one row of weights for all its features.""")
+class _OneHead(_Parts):
+    def split(self, x):
+        return x[:, None]
+
+
+@MultiHead.slip("""
+    You divided by sqrt(D), the width of the model. Each score sums over the Dh numbers of one head: divide by
+    sqrt(Dh).""")
+class _ScaledByTheModel(_Parts):
+    def weights(self, q, k, mask):
+        return super().weights(q / self.n_heads**0.5, k, mask)
+
+
+@MultiHead.slip("""
+    The division by sqrt(Dh) is missing: the weights come out too sharp.""")
+class _NotScaled(_Parts):
+    def weights(self, q, k, mask):
+        return super().weights(q * q.shape[-1] ** 0.5, k, mask)
+
+
+@MultiHead.slip("""
+    Your mask works the wrong way round. True means "may attend": fill where the mask is False (`~mask`).""")
+class _MaskUpsideDown(_Parts):
+    def weights(self, q, k, mask):
+        return super().weights(q, k, ~mask)
+
+
+@MultiHead.slip("""
+    You hand the mask on upside down, and queries that then see nothing get zeros. True means "may attend":
+    is there one `~` too many?""")
+class _MaskUpsideDownInZeros(_Parts):
+    def weights(self, q, k, mask):
+        return super().weights(q, k, ~mask).nan_to_num()
+
+
+@MultiHead.slip("""
+    Your output is as if there were no mask: `forward` gets one, and the scores should feel it.""")
+class _MaskForgotten(_Parts):
+    def weights(self, q, k, mask):
+        return _scores(q, k).softmax(-1)
+
+
+@MultiHead.slip("""
+    Your softmax runs over the queries. Each query shares itself out over the keys, the last axis.""")
+class _SoftmaxOverQueries(_Parts):
+    def weights(self, q, k, mask):
+        return _scores(q, k).masked_fill(~mask, -torch.inf).softmax(-2).nan_to_num()
+
+
+@MultiHead.crash("""
+    Keys and values come from `context`, which has S tokens; yours have T, as `x` has, and the mask does not
+    fit. `x` only asks.""")
+class _SelfAttention(_Parts):
+    def project(self, x, context):
+        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
+
+
+@MultiHead.crash("""
+    Your queries come from `context`, which has S tokens; `x` asks, with T, and the mask has a row for each of
+    these.""")
+class _ContextAsks(_Parts):
+    def project(self, x, context):
+        return self.q_proj(context), self.k_proj(context), self.v_proj(context)
+
+
+@MultiHead.crash("""
+    `__init__` should begin with `super().__init__()`: only then can a module take layers in.""")
+class _SuperForgotten(nn.Module):
+    def __init__(self, d_model, n_heads):
+        self.q_proj = nn.Linear(d_model, d_model)

@@ -9,7 +9,7 @@ import pytest
 
 from transformer_lab import exercises
 from transformer_lab.exercises import attention as ex
-from transformer_lab.exercises.progress import default_path
+from transformer_lab.exercises.check.progress import default_path
 
 N = len(ex.chapter.exercises)
 
@@ -37,7 +37,7 @@ def test_a_solved_exercise_shows_and_stays_solved(progress_file):
     table = exercises.progress()
     assert f"#{'.' * (N - 1)}  1 of {N}" in repr(table)
     assert f'<progress value="1" max="{N}"' in table._repr_html_()
-    assert "open: weighted_average, score_shape, scaled" in repr(table)
+    assert "next: weighted_average" in repr(table)
 
 
 def test_the_file_is_replaced_whole(progress_file, monkeypatch):

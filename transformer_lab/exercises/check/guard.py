@@ -34,6 +34,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from .show import an
+
 GRACE = 1.0  # seconds in which a thread that was told to stop should do so
 KEPT = 2000  # characters of what the learner's code prints; the rest is counted only
 STACK = 64 * 2**20  # bytes: threads get little on some systems, and recursion must end in RecursionError
@@ -41,12 +43,20 @@ STACK = 64 * 2**20  # bytes: threads get little on some systems, and recursion m
 # Replacing any of these from inside an answer would change the rest of the notebook.
 SHARED = (builtins, math, np, torch, torch.Tensor, torch.linalg, nn, nn.Module, nn.Linear, nn.functional)
 
+IMPORTED = {
+    "torch": "import torch",
+    "nn": "from torch import nn",
+    "F": "from torch.nn import functional as F",
+    "math": "import math",
+    "np": "import numpy as np",
+}
+
 MADE_BY_PYTHON = {"__annotations__", "__annotations_cache__"}  # appear on a class when first looked at
 
 # Files whose lines are not the learner's: Python, what pip installed, and this package.
 NOT_THEIRS = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    | {str(Path(__file__).parents[1]), str(Path(torch.__file__).parent)}
+    | {str(Path(__file__).parents[2]), str(Path(torch.__file__).parent)}
 )
 
 
@@ -101,20 +111,39 @@ def describe(error: BaseException) -> tuple[str, ...]:
     text = re.sub(r" at 0x[0-9a-fA-F]+", "", text).rstrip(".")  # addresses differ from run to run
     text = text if len(text) <= 300 else text[:300] + " [...]"
     said = f"Your code raised {type(error).__name__}" + (f": {text}." if text else ".")
-    line = _their_line(error)
-    return (said, line) if line else (said,)
+    if (place := _their_place(error)) is None:
+        return (said,)
+    frame, number = place
+    line = linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()
+    where = f"It happened in line {number}" + (f": `{line}`" if line else ".")
+    return (said, where, *_redefined(error, frame))
 
 
-def _their_line(error: BaseException) -> str:
-    """The deepest line that the learner wrote, by number within its cell and as text; or nothing."""
-    found, trace = "", error.__traceback__
+def _their_place(error: BaseException) -> tuple[types.FrameType, int] | None:
+    """The deepest frame that runs code of the learner's, and the line's number within its cell."""
+    found, trace = None, error.__traceback__
     while trace is not None:
-        file, number = trace.tb_frame.f_code.co_filename, trace.tb_lineno
-        if not file.startswith(NOT_THEIRS):
-            source = linecache.getline(file, number, trace.tb_frame.f_globals).strip()
-            found = f"It happened in line {number}" + (f": `{source}`" if source else ".")
+        if not trace.tb_frame.f_code.co_filename.startswith(NOT_THEIRS):
+            found = trace.tb_frame, trace.tb_lineno
         trace = trace.tb_next
     return found
+
+
+def _redefined(error: BaseException, frame: types.FrameType) -> list[str]:
+    """The names in use there that an earlier cell has given another meaning, such as `sum = 0`."""
+    if not isinstance(error, TypeError | AttributeError):
+        return []
+    said = []
+    for name in frame.f_code.co_names:
+        now = frame.f_globals.get(name, ...)
+        if now is ... or isinstance(now, types.ModuleType):
+            continue
+        now_is = f"`{name}` is now {an(type(now).__name__)}"
+        if name in IMPORTED:
+            said.append(f"In this notebook {now_is}; `{IMPORTED[name]}` brings the module back.")
+        elif callable(getattr(builtins, name, None)) and not callable(now):
+            said.append(f"In this notebook {now_is}; `del {name}` brings Python's own back.")
+    return said
 
 
 def _in_a_thread(work: Callable[[], None], seconds: float | int) -> str:

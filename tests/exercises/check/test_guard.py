@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from transformer_lab.exercises import attention as ex
-from transformer_lab.exercises import guard
+from transformer_lab.exercises.check import guard
 
 EXERCISE = ex.scaled_dot_product
 right = EXERCISE.solve

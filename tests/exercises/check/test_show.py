@@ -3,7 +3,7 @@
 import numpy as np
 
 from transformer_lab.exercises import attention as ex
-from transformer_lab.exercises.show import Code, Picture, Result, Shown
+from transformer_lab.exercises.check.show import Code, Picture, Result, Shown
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)> `<b>code</b>`"
 
@@ -15,7 +15,7 @@ def test_text_wraps_and_html_marks_code():
 
 
 def test_html_holds_no_markup_that_is_not_ours():
-    picture = Picture(np.ones((1, 1)), np.zeros((1, 1)), np.array([[True]]))
+    picture = Picture(np.ones((1, 1)), np.zeros((1, 1)), np.array([[True]]), (0, 0), ("T", EVIL))
     html = Result(EVIL, (EVIL, Code(EVIL), picture), status="not yet")._repr_html_()
     assert "<script" not in html and "<img" not in html and "<b>" not in html
 
@@ -32,13 +32,27 @@ def test_a_learner_s_message_cannot_inject_markup():
 def test_the_picture_marks_what_differs():
     want = np.array([[1.0, 2.0], [3.0, 4.0]])
     got = np.array([[1.0, 2.5], [3.0, np.nan]])
-    picture = Picture(want, got, want != got)
+    picture = Picture(want, got, want != got, (0, 3), ("T", "Dh"))
     assert picture.text().splitlines() == [
-        "    expected             given (* differs)",
-        "      1.000    2.000       1.000    2.500*",
-        "      3.000    4.000       3.000      nan*",
+        "            expected             given (* differs)",
+        "    T \\ Dh        3        4           3        4",
+        "         0    1.000    2.000       1.000    2.500*",
+        "         1    3.000    4.000       3.000      nan*",
     ]
     assert "<strong>2.500*</strong>" in picture.html() and "<strong>1.000" not in picture.html()
+
+
+def test_a_large_matrix_is_shown_around_the_first_difference():
+    want = np.arange(2 * 20 * 9.0).reshape(2, 20, 9)
+    got = want.copy()
+    got[1, 12, 7] = 0
+    picture = Picture.around((1, 12, 7), want, got, want != got, ["B", "T", "D"])
+    assert picture.corner == (11, 5) and picture.axes == ("T", "D")
+    assert picture.expected.shape == (6, 4) and picture.expected[1, 2] == want[1, 12, 7]
+    assert picture.wrong.sum() == 1 and picture.wrong[1, 2]
+    assert all(len(line) <= 88 for line in picture.text().splitlines())
+    corner = Picture.around((0, 19, 8), want, got, want != got, ["B", "T", "D"])
+    assert corner.corner == (14, 5) and corner.expected[-1, -1] == want[0, 19, 8]
 
 
 def test_a_result_is_true_only_when_passed():
@@ -50,8 +64,3 @@ def test_an_exercise_says_what_it_is():
     assert repr(ex.into_heads) == (
         "Exercise `into_heads` (implement): Split into heads. Methods: check, hint, solution."
     )
-
-
-def test_the_text_survives_a_terminal_without_unicode():
-    for exercise in ex.chapter.exercises.values():
-        repr(exercise.check(None)).encode("ascii")

@@ -41,7 +41,7 @@ def default_path() -> Path:
 
 @dataclass(frozen=True, repr=False)
 class Table(Shown):
-    """One row a chapter: its name, how many of its exercises are solved, and which are not."""
+    """One row a chapter: its name, how many of its exercises are solved, and the first that is not."""
 
     rows: tuple[tuple[str, int, int, str], ...] = ()
 
@@ -49,18 +49,18 @@ class Table(Shown):
         width = max((len(title) for title, *_ in self.rows), default=0)
         lines = [
             f"{title:{width}}  {'#' * done}{'.' * (of - done)}  {done} of {of}"
-            + (f"  open: {left}" if left else "")
-            for title, done, of, left in self.rows
+            + (f"  next: {first}" if first else "")
+            for title, done, of, first in self.rows
         ]
         return "\n".join([super().__repr__(), *lines])
 
     def _repr_html_(self) -> str:
-        head = "<tr><th>Chapter</th><th colspan=2>Solved</th><th>Open</th></tr>"
+        head = "<tr><th>Chapter</th><th colspan=2>Solved</th><th>Next</th></tr>"
         body = "".join(
             f"<tr><td>{html.escape(title)}</td>"
             f'<td><progress value="{done}" max="{of}" aria-label="{html.escape(title)}"></progress></td>'
-            f"<td>{done} of {of}</td><td>{html.escape(left)}</td></tr>"
-            for title, done, of, left in self.rows
+            f"<td>{done} of {of}</td><td>{html.escape(first)}</td></tr>"
+            for title, done, of, first in self.rows
         )
         return f"{super()._repr_html_()}<table>{head}{body}</table>"
 
@@ -205,9 +205,10 @@ def _write(path: Path, entries: Entries) -> None:
 
 def _chapters() -> Iterable[Any]:
     """The ``chapter`` of every module in this folder that has one, by name."""
-    package = importlib.import_module(__package__)
+    package = importlib.import_module(__package__.rpartition(".")[0])
     modules = (
-        importlib.import_module(f"{__package__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)
+        importlib.import_module(f"{package.__name__}.{m.name}")
+        for m in pkgutil.iter_modules(package.__path__)
     )
     return [module.chapter for module in modules if hasattr(module, "chapter")]
 
@@ -215,4 +216,4 @@ def _chapters() -> Iterable[Any]:
 def _row(chapter: Any, known: Entries) -> tuple[str, int, int, str]:
     left = [name for name in chapter.exercises if not _passed(known, f"{chapter.stem}.{name}")]
     of = len(chapter.exercises)
-    return chapter.title, of - len(left), of, ", ".join(left)
+    return chapter.title, of - len(left), of, left[0] if left else ""
