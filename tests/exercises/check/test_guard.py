@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 import functools
+import os
 import random
 import sys
 import threading
@@ -104,6 +105,16 @@ def changes_default_dtype(q, k, v):
     return right(q, k, v)
 
 
+def changes_folder(q, k, v):
+    os.chdir(os.path.dirname(os.getcwd()))
+    return right(q, k, v)
+
+
+def switches_gradients_off(q, k, v):
+    torch.set_grad_enabled(False)
+    return right(q, k, v)
+
+
 def patches_torch(q, k, v):
     torch.softmax = lambda *_: None
     return right(q, k, v)
@@ -197,6 +208,21 @@ def remembers(q, k, v):
     return torch.zeros_like(q) if want is None else torch.from_numpy(want)
 
 
+KEPT = {}
+
+
+def keeps_one_tensor(q, k, v):
+    answer = right(q, k, v)
+    return KEPT.setdefault((answer.shape, answer.dtype), torch.empty_like(answer)).detach().copy_(answer)
+
+
+def redefines(name, value, line):
+    """A function that a notebook defines after its cell ``name = value``."""
+    notebook = {"torch": torch, name: value}
+    exec(f"def answer(q, k, v):\n    return {line}", notebook)
+    return notebook["answer"]
+
+
 class Halves(nn.Module):
     def __call__(self, *args):
         return right(*args).half()
@@ -246,10 +272,15 @@ HOSTILE = {
     "another object that equals all": (lambda q, k, v: q.as_subclass(Sneaky), "the first difference"),
     "in place": (in_place, "changed its input `q` in place"),
     "input reshaped": (reshapes_its_input, "changed its input `q` in place"),
+    "one tensor for all answers": (keeps_one_tensor, "calling your code again changes the answer"),
+    "sum redefined": (redefines("sum", 3, "sum([q, k])"), "`sum` is now an int; `del sum` brings"),
+    "torch redefined": (redefines("torch", 2.5, "torch.exp(q)"), "now a float; `import torch` brings"),
     "random numbers": (draws, "drew random numbers or set a seed"),
     "seed": (seeds, "drew random numbers or set a seed"),
     "NumPy's random numbers": (draws_in_numpy, "drew random numbers or set a seed"),
     "default dtype": (changes_default_dtype, "changed torch's default dtype"),
+    "working directory": (changes_folder, "changed the working directory"),
+    "gradients switched off": (switches_gradients_off, "no gradient flows back"),
     "patched torch": (patches_torch, "replaced `torch.softmax`"),
     "patched method": (patches_a_method, "replaced `torch.Tensor.softmax`"),
     "patched builtins": (patches_builtins, "replaced `builtins.sum`"),
@@ -291,6 +322,7 @@ def surroundings():
         builtins.sum,
         np.isclose,
         torch.is_grad_enabled(),
+        os.getcwd(),
         threading.stack_size(),
     )
 
@@ -323,6 +355,11 @@ def test_endless_answers_are_stopped_in_time(answer, says, capfd):
 
 def test_the_hostile_set_is_large():
     assert len(HOSTILE) + len(ENDLESS) >= 40
+
+
+def test_a_name_that_is_not_to_blame_is_not_named():
+    message = EXERCISE.check(redefines("max", max, "max(1, 2)(q)")).message
+    assert "'int' object is not callable" in message and "In this notebook" not in message
 
 
 def test_an_error_names_the_learner_s_deepest_line():

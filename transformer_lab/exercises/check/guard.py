@@ -17,6 +17,7 @@ import inspect
 import io
 import linecache
 import math
+import os
 import random
 import re
 import sys
@@ -41,7 +42,10 @@ KEPT = 2000  # characters of what the learner's code prints; the rest is counted
 STACK = 64 * 2**20  # bytes: threads get little on some systems, and recursion must end in RecursionError
 
 # Replacing any of these from inside an answer would change the rest of the notebook.
-SHARED = (builtins, math, np, torch, torch.Tensor, torch.linalg, nn, nn.Module, nn.Linear, nn.functional)
+SHARED = (
+    *(builtins, math, np, torch, torch.Tensor, torch.linalg, torch.autograd),
+    *(nn, nn.Module, nn.Linear, nn.functional),
+)
 
 IMPORTED = {
     "torch": "import torch",
@@ -244,6 +248,7 @@ def _world_put_back() -> Iterator[list[str]]:
     """Yield a list that afterwards says what was disturbed; all of it is as before then."""
     disturbed: list[str] = []
     dtype, recursion, chance = torch.get_default_dtype(), sys.getrecursionlimit(), _random_state()
+    folder = os.getcwd()
     names = [(owner, dict(vars(owner))) for owner in SHARED]
     try:
         yield disturbed
@@ -256,6 +261,9 @@ def _world_put_back() -> Iterator[list[str]]:
         if torch.get_default_dtype() != dtype:
             torch.set_default_dtype(dtype)
             disturbed.append("Your code changed torch's default dtype, for all code; I put it back.")
+        if os.getcwd() != folder:
+            os.chdir(folder)
+            disturbed.append("Your code changed the working directory, for all code; I put it back.")
         drawn = not _same_random_state(chance)
         _set_random_state(chance)
         if drawn:

@@ -1,0 +1,229 @@
+"""What is special about a module as an answer: how it is built, and the weights that are put into it."""
+
+import pytest
+import torch
+from torch import nn
+
+from transformer_lab.exercises import attention as ex
+from transformer_lab.exercises.check.written import _steps, _stub
+
+EXERCISE = ex.MultiHead
+Right = EXERCISE.solve
+
+
+class OtherName(nn.Module):
+    def __init__(self, d_model, n_heads):
+        super().__init__()
+        self.query = nn.Linear(d_model, d_model)
+
+    def forward(self, x, context, mask):
+        return self.query(x)
+
+
+class NoBias(Right):
+    def __init__(self, d_model, n_heads):
+        super().__init__(d_model, n_heads)
+        self.k_proj = nn.Linear(d_model, d_model, bias=False)
+
+
+class OneMore(Right):
+    def __init__(self, d_model, n_heads):
+        super().__init__(d_model, n_heads)
+        self.scale = nn.Parameter(torch.ones(1))
+
+
+class OneMoreBias(Right):
+    def __init__(self, d_model, n_heads):
+        super().__init__(d_model, n_heads)
+        self.mix = nn.Linear(d_model, d_model)
+        del self.mix.weight
+
+
+class Narrow(Right):
+    def __init__(self, d_model, n_heads):
+        super().__init__(d_model, n_heads)
+        self.v_proj = nn.Linear(d_model, d_model // n_heads)
+
+
+class InAList(nn.Module):
+    def __init__(self, d_model, n_heads):
+        super().__init__()
+        self.layers = [nn.Linear(d_model, d_model) for _ in range(4)]
+
+    def forward(self, x, context, mask):
+        return x
+
+
+class MadeInForward(nn.Module):
+    def __init__(self, d_model, n_heads):
+        super().__init__()
+
+    def forward(self, x, context, mask):
+        return nn.Linear(x.shape[-1], x.shape[-1])(x)
+
+
+class WeightsAtTheStart(Right):
+    def __init__(self, d_model, n_heads):
+        super().__init__(d_model, n_heads)
+        self.first = self.q_proj.weight.detach().clone()
+
+    def forward(self, x, context, mask):
+        return x @ self.first
+
+
+class WeightsChanged(Right):
+    def forward(self, x, context, mask):
+        self.q_proj.weight.data.zero_()
+        return super().forward(x, context, mask)
+
+
+class WeightsDetached(Right):
+    def forward(self, x, context, mask):
+        weight, bias = self.q_proj.weight.detach(), self.q_proj.bias
+        q, k, v = x @ weight.T + bias, self.k_proj(context), self.v_proj(context)
+        q, k, v = (ex.into_heads.solve(t, self.n_heads) for t in (q, k, v))
+        return self.out_proj(ex.masked_attention.solve(q, k, v, mask).transpose(1, 2).flatten(2))
+
+
+class Drops(Right):
+    def forward(self, x, context, mask):
+        return nn.functional.dropout(super().forward(x, context, mask), 0.5)
+
+
+class EndlessStart(Right):
+    def __init__(self, d_model, n_heads):
+        while True:
+            pass
+
+
+class Stops(Right):
+    def __init__(self, d_model, n_heads):
+        raise ValueError("not today")
+
+
+class AsksForMore(Right):
+    def __init__(self, d_model, n_heads, dropout):
+        super().__init__(d_model, n_heads)
+
+
+class TakesLess(Right):
+    def forward(self, x):
+        return x
+
+
+class GivesWeightsToo(Right):
+    def forward(self, x, context, mask):
+        return super().forward(x, context, mask), mask
+
+
+WRONG = {
+    "an instance": (Right(4, 2), "Hand in the class itself, `check(MultiHead)`, without calling it"),
+    "a function": (lambda x, context, mask: x, "a subclass of `nn.Module`; this is a function"),
+    "another class": (dict, "a subclass of `nn.Module`; this is a type"),
+    "nothing": (None, "a subclass of `nn.Module`; this is a NoneType"),
+    "another name": (OtherName, "no parameter `q_proj.weight` in your module"),
+    "a bias too few": (NoBias, "no parameter `k_proj.bias` in your module"),
+    "a parameter too many": (OneMore, "a parameter too many, `scale`."),
+    "a bias too many": (OneMoreBias, "a parameter too many, `mix.bias`. `bias=False` makes"),
+    "another shape": (Narrow, "`v_proj.weight` has the shape (2, 4); here it should be (4, 4)."),
+    "layers in a list": (InAList, "Your module has: none."),
+    "layers made in forward": (MadeInForward, "Is it made in `__init__`, as an attribute of `self`?"),
+    "weights read too early": (WeightsAtTheStart, "the first difference is at"),
+    "weights changed": (WeightsChanged, "changed its input `q_proj.weight` in place"),
+    "weights detached": (WeightsDetached, "no gradient reaches `q_proj.weight`"),
+    "dropout": (Drops, "drew random numbers"),
+    "a start that never ends": (EndlessStart, "so I stopped it"),
+    "a start that raises": (Stops, "Your code raised ValueError: not today. It happened in line"),
+    "a start that asks for more": (AsksForMore, "missing 1 required positional argument: 'dropout'"),
+    "a forward that takes less": (TakesLess, "takes 2 positional arguments but 4 were given"),
+    "two results": (GivesWeightsToo, "Return one tensor; this is a tuple of 2"),
+}
+
+
+@pytest.mark.parametrize(("answer", "says"), WRONG.values(), ids=WRONG)
+def test_a_wrong_module_is_told_why(answer, says):
+    before = torch.get_rng_state(), torch.get_default_dtype()
+    result, again = (EXERCISE.check(answer, seconds=2) for _ in range(2))
+    assert result.status == "not yet" and says in result.message, result
+    assert "Traceback" not in repr(result) and repr(result) == repr(again)
+    assert torch.equal(torch.get_rng_state(), before[0]) and torch.get_default_dtype() == before[1]
+
+
+class Seeds(Right):
+    def __init__(self, d_model, n_heads):
+        torch.manual_seed(1)
+        super().__init__(d_model, n_heads)
+
+
+class KeepsATable(Right):
+    """Its table is as exact as the weights, in float64 too."""
+
+    def __init__(self, d_model, n_heads):
+        super().__init__(d_model, n_heads)
+        self.register_buffer("factor", torch.full((1,), 3.0).sqrt())
+
+    def forward(self, x, context, mask):
+        return super().forward(x, context, mask) * self.factor**2 / 3
+
+
+class KeepsItsWeights(Right):
+    def forward(self, x, context, mask):
+        self.seen = mask
+        return super().forward(x, context, mask)
+
+
+@pytest.mark.parametrize("answer", [Seeds, KeepsATable, KeepsItsWeights])
+def test_a_module_may_do_what_modules_do(answer):
+    result = EXERCISE.check(answer)
+    assert result, result
+
+
+def test_the_stub_has_the_first_lines_of_each_method():
+    assert EXERCISE.stub.splitlines() == [
+        "class MultiHead(nn.Module):",
+        f'    """{Right.__doc__}"""',
+        "",
+        "    def __init__(self, d_model, n_heads):",
+        "        super().__init__()",
+        "        ...",
+        "",
+        "    def forward(self, x, context, mask):",
+        f'        """{Right.forward.__doc__}"""',
+        "        ...",
+    ]
+
+
+def test_a_stub_without_a_docstring_holds_the_dots_alone():
+    assert (
+        _stub("def f(x):\n    # a comment\n    y = x\n    return y") == "def f(x):\n    # a comment\n    ..."
+    )
+
+
+@pytest.mark.parametrize("import_line", ["import torch", ""])
+def test_a_broken_function_is_untouched_wherever_it_stands(import_line):
+    """Python compiles a call of torch in another way in the file that imports torch."""
+    names = {"torch": torch}
+    exec(f"{import_line}\n{ex.find_the_leak.stub}", names)
+    assert ex.find_the_leak.check(names["find_the_leak"]).status == "not attempted"
+
+
+def test_a_broken_function_with_one_thing_changed_is_an_attempt():
+    for old, new in (
+        ("diagonal=1", "diagonal=2"),
+        ("@ v", "* v"),
+        (".tril(", ".triu("),
+        ("dim=-1", "dim=-2"),
+    ):
+        names = {"torch": torch}
+        exec(ex.find_the_leak.stub.replace(old, new), names)
+        assert ex.find_the_leak.check(names["find_the_leak"]).status == "not yet"
+
+
+def test_steps_look_into_inner_functions():
+    def one(x):
+        return [y + 1 for y in x]
+
+    def other(x):
+        return [y + 2 for y in x]
+
+    assert _steps(one.__code__) == _steps(one.__code__) != _steps(other.__code__)
