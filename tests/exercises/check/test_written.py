@@ -143,10 +143,11 @@ WRONG = {
 @pytest.mark.parametrize(("answer", "says"), WRONG.values(), ids=WRONG)
 def test_a_wrong_module_is_told_why(answer, says):
     before = torch.get_rng_state(), torch.get_default_dtype()
-    result, again = (EXERCISE.check(answer, seconds=2) for _ in range(2))
-    assert result.status == "not yet" and says in result.message, result
-    assert "Traceback" not in repr(result) and repr(result) == repr(again)
+    result = EXERCISE.check(answer, seconds=2)
     assert torch.equal(torch.get_rng_state(), before[0]) and torch.get_default_dtype() == before[1]
+    assert result.status == "not yet" and says in result.message, result
+    torch.rand(1)  # whatever the notebook has drawn, the answer is the same
+    assert "Traceback" not in repr(result) and repr(result) == repr(EXERCISE.check(answer, seconds=2))
 
 
 class Seeds(Right):
@@ -160,10 +161,10 @@ class KeepsATable(Right):
 
     def __init__(self, d_model, n_heads):
         super().__init__(d_model, n_heads)
-        self.register_buffer("factor", torch.full((1,), 3.0).sqrt())
+        self.register_buffer("third", torch.tensor([1 / 3]))
 
     def forward(self, x, context, mask):
-        return super().forward(x, context, mask) * self.factor**2 / 3
+        return super().forward(x, context, mask) * self.third * 3
 
 
 class KeepsItsWeights(Right):

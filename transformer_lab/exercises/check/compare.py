@@ -149,7 +149,7 @@ def refuse_one_tensor_for_all(function: Function, one: Case, other: Case) -> Non
 
 def gradients(function: Function, case: Case) -> Gradients:
     """The gradient of a fixed random mix of the answer's entries with respect to every real input."""
-    with torch.inference_mode(False), torch.enable_grad():  # whatever holds around the check
+    with torch.inference_mode(False):  # gradients flow here, whatever holds around the check
         given = case.tensors()
         leaves = {
             name: tensor.requires_grad_()

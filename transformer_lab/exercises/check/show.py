@@ -163,8 +163,16 @@ def _text(block: str | Code | Picture) -> str:
 def _html(block: str | Code | Picture) -> str:
     if not isinstance(block, str):
         return block.html()
-    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(block))
-    return f'<p style="margin:.3em 0">{marked}</p>'
+    return f'<p style="margin:.3em 0">{marked(block)}</p>'
+
+
+def marked(sentence: str) -> str:
+    """The sentence in HTML; what stands in backticks is code.
+
+    >>> marked("`a < b` holds")
+    '<code>a &lt; b</code> holds'
+    """
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(sentence))
 
 
 def _number(x: float) -> str:
