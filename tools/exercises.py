@@ -4,8 +4,8 @@
     python tools/exercises.py --solve book/attention.ipynb
 
 The first writes text, hints and stubs into the chapter, as transformer_lab/exercises/STEM.py words them;
-tools/execute.py comes next. The second leaves the chapter alone: a copy that holds every solution runs from top
-to bottom, and what each check says is printed. All must pass.
+tools/execute.py comes next. The second leaves the chapter alone: a copy that holds every solution runs from
+top to bottom, and what each check says is printed. All must pass.
 """
 
 import argparse

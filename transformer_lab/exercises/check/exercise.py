@@ -24,12 +24,16 @@ class Exercise:
         self._rung = 0
 
     def check(self, answer: Any, *, seconds: float | int = 10) -> Result:
-        """Try ``answer`` and say the most helpful true thing about it, within ``seconds``."""
-        result = self._judge(answer, time.monotonic() + seconds)
+        """Try ``answer`` within ``seconds``, say the most helpful true thing about it, note the outcome."""
+        result = self.judge(answer, seconds=seconds)
         if result.status == "not attempted":
             return result
         notes = progress.record(f"{self.chapter}.{self.name}", result.status)
         return Result(result.heading, (*result.blocks, *notes), status=result.status)
+
+    def judge(self, answer: Any, *, seconds: float | int = 10) -> Result:
+        """As ``check``, but nothing is noted."""
+        return self._judge(answer, time.monotonic() + seconds)
 
     def hint(self) -> Shown:
         """The next rung of the ladder."""
