@@ -49,6 +49,20 @@ def note_dependencies(env, stem):
         env.note_dependency(str(path))
 
 
+def check(app):
+    """A chapter whose exercises are not those of the package stops the build at once, in one sentence."""
+    for path in sorted(Path(app.srcdir).glob("book/*.ipynb")):
+        cells = json.loads(path.read_text("utf8"))["cells"]
+        held = ["".join(c["source"]) for c in cells if "exercise" in c["metadata"].get("tags", [])]
+        own = chapter(path.stem)
+        if held != ([exercise.cell() for exercise in own.exercises.values()] if own else []):
+            # not an ExtensionError, which Jupyter Book would bury under a traceback
+            raise SystemExit(
+                f"book/{path.name} does not hold the exercises of the package: run "
+                f"python tools/exercises.py book/{path.name}, then tools/execute.py on it."
+            )
+
+
 class Boxes(SphinxTransform):
     """Each section with a cell of the tag ``exercise`` becomes a box; what they stand in counts ticks."""
 
@@ -57,20 +71,13 @@ class Boxes(SphinxTransform):
     def apply(self):
         stem = Path(self.env.docname).name
         cells = [c for c in self.document.findall(nodes.container) if "tag_exercise" in c["classes"]]
-        exercises = list(chapter(stem).exercises.values()) if cells and chapter(stem) else []
-        titles = [cell.parent[0].astext() for cell in cells]
-        if titles != [f"Exercise {n} · {e.title}" for n, e in enumerate(exercises, start=1)]:
-            # not an ExtensionError, which Jupyter Book would bury under a traceback
-            raise SystemExit(
-                f"{self.env.docname} does not hold the exercises of the package: "
-                f"run python tools/exercises.py book/{stem}.ipynb, then python tools/execute.py on it."
-            )
+        if not cells:
+            return
+        exercises = list(chapter(stem).exercises.values())
         for cell, exercise in zip(cells, exercises, strict=True):
             box(cell, exercise)
-        if cells:
-            note_dependencies(self.env, stem)
-            around = cells[0].parent.parent
-            around.insert(1, [raw(count(exercises)), raw(self.where_to_solve_them())])
+        cells[0].parent.parent.insert(1, [raw(count(exercises)), raw(self.where_to_solve_them())])
+        note_dependencies(self.env, stem)
 
     def where_to_solve_them(self):
         name, options = self.env.docname, self.config.html_theme_options
@@ -193,6 +200,7 @@ def page_context(app, pagename, templatename, context, doctree):
 
 
 def setup(app):
+    app.connect("builder-inited", check)
     app.add_transform(Boxes)
     app.add_directive("check-says", Said)
     app.add_directive("exercises-overview", Overview)
