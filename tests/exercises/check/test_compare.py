@@ -1,0 +1,65 @@
+"""How near is right, how far is wrong, and what is said of gradients that differ."""
+
+import numpy as np
+import pytest
+import torch
+
+from transformer_lab.exercises import attention as ex
+from transformer_lab.exercises.check.compare import agrees, side_by_side, where_gradients_differ
+
+
+@pytest.mark.parametrize(
+    ("dtype", "off", "passes"),
+    [
+        ("float32", 1e-5, True),  # what rounding leaves after some operations
+        ("float32", 1e-3, False),
+        ("float64", 1e-11, True),
+        ("float64", 1e-6, False),  # what an answer loses that went through float32 on its way
+    ],
+)
+def test_an_answer_may_differ_by_rounding_only(dtype, off, passes):
+    want = np.array([1.0, 2.0, 3.0])
+    assert agrees(want * (1 + off), want, dtype) is passes
+
+
+def test_nan_and_another_shape_agree_with_nothing():
+    want = np.array([1.0, np.nan])
+    assert not agrees(want, want, "float64")
+    assert not agrees(np.ones((1, 2)), np.ones(2), "float64")
+
+
+def test_an_answer_that_loses_precision_on_its_way_is_refused():
+    result = ex.into_heads.check(lambda x, n_heads: ex.into_heads.solve(x.float(), n_heads).to(x.dtype))
+    assert "they differ by" in result.message
+
+
+def test_numbers_are_shown_until_they_differ():
+    assert side_by_side(1.0, 2.0) == "expected 1.0000, given 2.0000"
+    assert side_by_side(1.0, 1.0000001) == "expected 1.0000000, given 1.0000001; they differ by 1.0e-07"
+
+
+RIGHT = [{"q": np.array([[1.0, 2.0]]), "k": np.array([3.0])}]
+
+
+@pytest.mark.parametrize(
+    ("got", "says"),
+    [
+        ({"q": np.array([[1.0, np.nan]])}, "the gradient with respect to `q` holds NaN."),
+        ({"k": np.array([0.0])}, "no gradient reaches `k`."),
+        ({"q": np.array([[1.0, 2.5]])}, "to `q` is not: at [0, 1], expected 2.0000, given 2.5000."),
+        ({"k": np.array([6.0])}, "to `k` is not: at [0], expected 3.0000, given 6.0000."),
+    ],
+)
+def test_the_first_wrong_gradient_is_named(got, says):
+    assert where_gradients_differ([RIGHT[0] | got], RIGHT).endswith(says)
+
+
+def test_the_call_is_described_without_the_weights_of_a_module():
+    class Wrong(ex.MultiHead.solve):
+        def forward(self, x, context, mask):
+            return torch.zeros_like(x)
+
+    message = ex.MultiHead.check(Wrong).message
+    assert (
+        "d_model = 4, n_heads = 2, x (1, 2, 4), context (1, 3, 4), mask (1, 1, 2, 3), in float32:" in message
+    )
