@@ -88,11 +88,12 @@ def footers_out_of_date(app, env):
     return [] if before == now else [d for d in env.found_docs if env.doc2path(d).endswith(".md")]
 
 
-def extensions_changed(app, env, added, changed, removed):
-    """When an extension of ours is edited, every page is read and written again."""
-    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.[pm]*"))]
-    before, now = getattr(env, "book_extensions", None), hashlib.sha256(b"".join(sources)).hexdigest()
-    env.book_extensions = now
+def sources_changed(app, env, added, changed, removed):
+    """When an extension, a style or a script of ours is edited, every page is read and written again."""
+    book = Path(__file__).parent.parent
+    sources = [path.read_bytes() for path in sorted([*book.glob("_ext/*.[pm]*"), *book.glob("_assets/*.*")])]
+    before, now = getattr(env, "book_sources", None), hashlib.sha256(b"".join(sources)).hexdigest()
+    env.book_sources = now
     return [] if before == now else env.found_docs
 
 
@@ -133,6 +134,6 @@ def setup(app):
     app.set_translator("html", Translator)
     app.connect("html-page-context", page_context, priority=900)  # after all who add files
     app.connect("html-collect-pages", front_door)
-    app.connect("env-get-outdated", extensions_changed)
+    app.connect("env-get-outdated", sources_changed)
     app.connect("env-updated", footers_out_of_date)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -40,6 +41,17 @@ def test_colab_links_follow_the_repository():
 
 def test_every_colour_has_a_use():
     assert notation.COLOUR_USES.keys() == alphabet.COLOURS.keys()
+
+
+def test_an_edited_script_or_style_is_a_reason_to_build_again(monkeypatch, tmp_path):
+    (tmp_path / "_ext").mkdir()
+    (tmp_path / "_assets").mkdir()
+    monkeypatch.setattr(theme, "__file__", str(tmp_path / "_ext" / "theme.py"))
+    env = SimpleNamespace(found_docs={"a", "b"})
+    for name in ("_ext/theme.py", "_ext/maths.mjs", "_assets/book.css", "_assets/book.js"):
+        (tmp_path / name).write_text(name)
+        assert theme.sources_changed(None, env, set(), set(), set()) == {"a", "b"}
+        assert theme.sources_changed(None, env, set(), set(), set()) == []
 
 
 # Formulas

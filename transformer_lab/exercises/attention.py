@@ -185,6 +185,53 @@ def _minimum_subtracted(scores):
 
 
 @stable_softmax.slip("""
+    A number that is the same for all scores saves the large ones and ruins the small ones: `exp(-1000)` is 0,
+    and 0 / 0 is NaN. Each row has its own largest score; subtract that.""")
+def _constant_subtracted(scores):
+    e = (scores - 1000).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    You divided each row by its largest score. That changes the differences between the scores, and with them
+    the weights; subtract it instead.""")
+def _divided_by_the_maximum(scores):
+    e = (scores / scores.amax(-1, keepdim=True)).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    You cut large scores off at a bound. Above it all scores look alike, and a row of large ones gets equal
+    weights: shift the whole row instead, which keeps its differences.""")
+def _cut_off_above(scores):
+    e = scores.clamp(max=60).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    You cut scores off at both ends. Beyond the bounds all scores look alike, and their rows get equal
+    weights: shift the whole row instead, which keeps its differences.""")
+def _cut_off_at_both_ends(scores):
+    e = scores.clamp(-60, 60).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    You calculate in float64. That only moves the limit: there `exp` overflows above 709. Subtract something
+    from each row instead.""")
+def _wider_numbers(scores):
+    e = scores.double().exp()
+    return (e / e.sum(-1, keepdim=True)).to(scores.dtype)
+
+
+@stable_softmax.slip("""
+    You put zeros where NaN was. Those weights are lost, not zero: do not let them overflow in the first
+    place, and subtract something from each row.""")
+def _zeros_for_nan(scores):
+    return (scores.exp() / scores.exp().sum(-1, keepdim=True)).nan_to_num()
+
+
+@stable_softmax.slip("""
     Your softmax runs down the columns: each column sums to 1. It is each row that should.""")
 def _down_the_columns(scores):
     e = (scores - scores.amax(0)).exp()
@@ -230,10 +277,17 @@ def _each_alone(scores):
 
 
 @stable_softmax.crash("""
-    (T, S) divided by (T) does not fit: the sum and the maximum of each row should keep their axis,
-    `keepdim=True`.""")
+    A table (T, S) and one number for each row, (T), do not fit together: let the sum and the maximum keep
+    their axis, `keepdim=True`.""")
 def _axis_lost(scores):
     return scores.exp() / scores.exp().sum(-1)
+
+
+@stable_softmax.crash("""
+    `max(dim=-1)` gives two things, the largest entries and where they are. `amax` gives the entries alone.
+    """)
+def _largest_and_where(scores):
+    return scores - scores.max(dim=-1, keepdim=True)
 
 
 # --- 3 -------------------------------------------------------------------------------------------------
@@ -933,10 +987,18 @@ def _nothing_hidden(q, k, v):
 
 
 @find_the_leak.slip("""
-    The triangle is right, and you hide what it allows: `masked_fill` fills where its mask is True, so it
-    needs `~may_attend`.""")
+    Each word now sees what comes after it and nothing else; the last one, which sees nothing at all,
+    gives NaN. Keep the lower triangle, and hide what is not in it: `masked_fill` fills where its mask is
+    True.""")
 def _allowed_hidden(q, k, v):
     return _seen_where(q, k, v, ~_square(q).tril())
+
+
+@find_the_leak.slip("""
+    You took the `~` away, and now what may be seen is hidden. That line was right; look at how
+    `may_attend` is made.""")
+def _tilde_removed(q, k, v):
+    return _seen_where(q, k, v, ~_square(q).tril(1))
 
 
 @find_the_leak.slip("""
@@ -963,6 +1025,40 @@ def _leak_repaired_axis_moved(q, k, v):
     The triangle is right, but hidden scores became 0, not minus infinity, and exp(0) is 1: a weight.""")
 def _hidden_scores_zero(q, k, v):
     return (_scores(q, k) * _square(q).tril()).softmax(-1) @ v
+
+
+@find_the_leak.slip("""
+    The triangle is right, but you use it after the softmax: what hidden words took is lost, and the rows no
+    longer sum to 1. The line that hid their scores was right.""")
+def _hidden_after_the_softmax(q, k, v):
+    return (_scores(q, k).softmax(-1) * _square(q).tril()) @ v
+
+
+@find_the_leak.slip("""
+    The division was right, by sqrt(Dh), and you took the root away. The leak is still there: look at who may
+    see whom.""")
+def _leaking_without_root(q, k, v):
+    return _seen_where(q / q.shape[-1] ** 0.5, k, v, _square(q).tril(1))
+
+
+@find_the_leak.slip("""
+    The division by sqrt(Dh) was right, and you took it away. The leak is still there: look at who may see
+    whom.""")
+def _leaking_unscaled(q, k, v):
+    return _seen_where(q * q.shape[-1] ** 0.5, k, v, _square(q).tril(1))
+
+
+@find_the_leak.slip("""
+    The leak is gone. But the scores were divided by sqrt(Dh), which was right, and now the root is
+    missing.""")
+def _repaired_without_root(q, k, v):
+    return _seen_where(q / q.shape[-1] ** 0.5, k, v, _square(q).tril())
+
+
+@find_the_leak.slip("""
+    The leak is gone. But the division by sqrt(Dh), which was right, has gone with it.""")
+def _repaired_unscaled(q, k, v):
+    return _seen_where(q * q.shape[-1] ** 0.5, k, v, _square(q).tril())
 
 
 # --- 10 ------------------------------------------------------------------------------------------------
@@ -1339,6 +1435,35 @@ class _OneHead(_Parts):
 
 
 @MultiHead.slip("""
+    Your answer has an axis too many. Nothing was split into heads, and the mask, which has an axis for them,
+    brought one in: split q, k and v first.""")
+class _NotSplit(_Parts):
+    def split(self, x):
+        return x
+
+    def join(self, heads):
+        return self.out_proj(heads)
+
+
+@MultiHead.slip("""
+    `q_proj`, `k_proj` and `v_proj` are never used: queries, keys and values are `x` and `context` as they
+    came.""")
+class _NothingProjected(_Parts):
+    def project(self, x, context):
+        return x, context, context
+
+
+@MultiHead.slip("""
+    Neither `context` nor `mask` has a say: keys and values come from `x`, and every query sees every key.""")
+class _SelfAttentionUnmasked(_Parts):
+    def project(self, x, context):
+        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
+
+    def weights(self, q, k, mask):
+        return _scores(q, k).softmax(-1)
+
+
+@MultiHead.slip("""
     You divided by sqrt(D), the width of the model. Each score sums over the Dh numbers of one head: divide by
     sqrt(Dh).""")
 class _ScaledByTheModel(_Parts):
@@ -1396,6 +1521,22 @@ class _SelfAttention(_Parts):
 class _ContextAsks(_Parts):
     def project(self, x, context):
         return self.q_proj(context), self.k_proj(context), self.v_proj(context)
+
+
+@MultiHead.crash("""
+    `out_proj` takes rows of D numbers, and your heads are still apart. Swap heads and tokens back, then
+    flatten the last two axes.""")
+class _NotJoined(_Parts):
+    def join(self, heads):
+        return self.out_proj(heads)
+
+
+@MultiHead.crash("""
+    `n_heads` is known in `__init__` only: keep it there, `self.n_heads = n_heads`, and use `self.n_heads` in
+    `forward`.""")
+class _CountNotKept(_Parts):
+    def split(self, x):
+        raise NameError("name 'n_heads' is not defined")
 
 
 @MultiHead.crash("""

@@ -292,6 +292,7 @@ HOSTILE = {
     "the library, hidden": (functools.partial(F.scaled_dot_product_attention), "write it without calling it"),
     "no gradient": (torch.no_grad()(right), "no gradient flows back"),
     "gradient cut at k": (lambda q, k, v: right(q, k.detach(), v), "no gradient reaches `k`"),
+    "NumPy": (lambda q, k, v: torch.tensor(np.array(right(q, k, v).numpy())), "do not flow through NumPy"),
     "gradient twice": (lambda q, k, v: 2 * (y := right(q, k, v)) - y.detach(), "with respect to `q` is not"),
     "right once": (RightAtFirst(), "expected"),
     "memory of the inputs": (remembers, "compute, do not remember"),

@@ -55,6 +55,11 @@ SHAPES = (
     "`A @ B` needs the last axis of A to be as long as the last but one of B."
 )
 
+NO_NUMPY = (
+    "The values are right. But gradients do not flow through NumPy, and `.detach()` would only hide that: "
+    "write it with the functions of tensors."
+)
+
 
 @dataclass(frozen=True)
 class Slip:
@@ -227,7 +232,8 @@ class Implement(Exercise):
         cases = self.gradient_cases()
         outcome = guard.run(lambda: [gradients(function, case) for case in cases], _left(deadline))
         if outcome.problem:
-            return (*outcome.problem, "(This came up while I asked for gradients.)")
+            meant = [NO_NUMPY] if "numpy() on Tensor that requires grad" in outcome.problem[0] else []
+            return (*meant, *outcome.problem, "(This came up while I asked for gradients.)")
         want = [gradients(self.function(self.solve), case) for case in cases]
         if same_gradients(outcome.value, want):
             return ()
