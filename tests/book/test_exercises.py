@@ -137,6 +137,8 @@ def test_what_cannot_be_read_is_put_aside_and_said_so(text, visit):
     assert count(page).endswith("solved. Ticks that could not be read were put aside.")
     aside = page.evaluate("Object.keys(localStorage).filter((key) => key.includes('.aside-'))")
     assert [page.evaluate("(key) => localStorage.getItem(key)", key) for key in aside] == [text]
+    page.reload()
+    assert count(page).endswith("solved.") and page.evaluate("localStorage.length") == 1
     page.locator(".tick input").first.check()
     page.reload()
     assert count(page).startswith("1 of") and count(page).endswith("solved.")

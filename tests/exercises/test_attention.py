@@ -114,22 +114,34 @@ def repaired_in_place(x, w_q, w_k, w_v, w_o, n_heads):
     return (scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2) @ w_o
 
 
-def causal_by_loops(q, k, v):
-    out = torch.zeros_like(q)
-    for t in range(q.shape[2]):
-        weights = (q[:, :, t : t + 1] @ k[:, :, : t + 1].mT / q.shape[-1] ** 0.5).softmax(-1)
-        out[:, :, t] = (weights @ v[:, :, : t + 1])[:, :, 0]
-    return out
+class Projections(nn.Module):
+    """The layers of `CausalAttention`, made in another order."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.v_proj, self.k_proj, self.q_proj = (nn.Linear(width, width) for _ in range(3))
 
 
-def causal_by_comparison(q, k, v):
-    place = torch.arange(q.shape[2])
-    scores = torch.einsum("bhtd,bhsd->bhts", q, k) / q.shape[3] ** 0.5
-    return torch.where(place[:, None] >= place, scores, -torch.inf).softmax(-1) @ v
+class CausalByLoops(Projections):
+    def forward(self, x):
+        rows = []
+        for t in range(x.shape[1]):
+            query, past = self.q_proj(x[:, t : t + 1]), x[:, : t + 1]
+            weights = (query @ self.k_proj(past).mT / x.shape[-1] ** 0.5).softmax(-1)
+            rows.append(weights @ self.v_proj(past))
+        return torch.cat(rows, dim=1)
 
 
-def causal_by_the_library(q, k, v):
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+class CausalByComparison(Projections):
+    def forward(self, x):
+        place = torch.arange(x.shape[1])
+        scores = torch.einsum("btd,bsd->bts", self.q_proj(x), self.k_proj(x)) / x.shape[2] ** 0.5
+        return torch.where(place[:, None] >= place, scores, -torch.inf).softmax(-1) @ self.v_proj(x)
+
+
+class CausalByTheLibrary(Projections):
+    def forward(self, x):
+        return F.scaled_dot_product_attention(self.q_proj(x), self.k_proj(x), self.v_proj(x), is_causal=True)
 
 
 class Layers(nn.Module):
@@ -189,15 +201,14 @@ RIGHT = {
         lambda q, k, v, mask: attention(q, k, v, mask)[0],
     ],
     "into_heads": [split_by_view, split_by_loop],
-    "find_the_leak": [causal_by_loops, causal_by_comparison, causal_by_the_library],
+    "CausalAttention": [CausalByLoops, CausalByComparison, CausalByTheLibrary],
     "find_the_fault": [repaired_in_place, repaired_with_the_library, repaired_head_by_head],
     "MultiHead": [LayerByTheLibrary, LayerHeadByHead, LayerOfThePackage],
 }
 
 SAME_WIDTH = "queries, keys and values are equally wide"
-SAME_LENGTH = "here queries, keys and values are equally many"
 TWO_AXES = "of two axes, 1 is the last"
-TRIANGLE = "may_attend = torch.ones(T, T, dtype=torch.bool, device=q.device)"
+TRIANGLE = "may_attend = torch.ones(T, T, dtype=torch.bool, device=x.device)"
 NO_GRADIENT = "a mask has no gradient"
 CANCELS = "above and below the line it cancels"
 
@@ -225,13 +236,15 @@ EQUIVALENT = {
         }
         for name in ("masked_attention", "find_the_fault", "MultiHead")
     },
-    "find_the_leak": {
-        "T = k.shape[-2]": SAME_LENGTH,
-        "T = v.shape[-2]": SAME_LENGTH,
+    "CausalAttention": {
         f"{TRIANGLE}.tril().detach()": NO_GRADIENT,
         f"{TRIANGLE}.detach().tril()": NO_GRADIENT,
-        "scores = q @ k.transpose(-2, -1) / k.shape[-1] ** 0.5": SAME_WIDTH,
-        "scores = q @ k.transpose(-2, -1) / v.shape[-1] ** 0.5": SAME_WIDTH,
+        **{f"T = {name}.shape[1]": "as many queries, keys and values as tokens" for name in "qkv"},
+        "scores = q @ k.transpose(1, -1) / q.shape[-1] ** 0.5": "of three axes, 1 is -2",
+        **{
+            f"scores = q @ k.transpose(-2, -1) / {name}.shape[-1] ** 0.5": "one head is as wide as the model"
+            for name in "kvx"
+        },
     },
 }
 

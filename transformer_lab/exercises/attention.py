@@ -895,38 +895,55 @@ def _mask_in_square_brackets(q, k, v, mask):
 # --- 9 -------------------------------------------------------------------------------------------------
 
 
-def _find_the_leak_inputs(rng: np.random.Generator, B: int, H: int, T: int, Dh: int) -> dict[str, Any]:
-    return _qkv(rng, B, H, T, T, Dh)
+def _causal_inputs(rng: np.random.Generator, B: int, T: int, D: int) -> dict[str, Any]:
+    weights = {}
+    for name in ("q_proj", "k_proj", "v_proj"):
+        weights[f"{name}.weight"] = 2 * rng.standard_normal((D, D)) * D**-0.5
+        weights[f"{name}.bias"] = rng.standard_normal(D)
+    return {"d_model": D, **weights, "x": rng.standard_normal((B, T, D))}
 
 
-def _causal_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-    out = np.zeros_like(q)
-    for b, h, t in np.ndindex(q.shape[:3]):
-        out[b, h, t] = _attend(q[b, h, t], k[b, h, : t + 1], v[b, h, : t + 1])  # itself and the past
+def _causal_reference(d_model: int, x: np.ndarray, **weights: np.ndarray) -> np.ndarray:
+    q, k, v = (
+        x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"] for name in ("q_proj", "k_proj", "v_proj")
+    )
+    out = np.zeros_like(x)
+    for b, t in np.ndindex(x.shape[:2]):
+        out[b, t] = _attend(q[b, t], k[b, : t + 1], v[b, : t + 1])  # itself and the past
     return out
 
 
-def find_the_leak(q, k, v):
-    """Let each word attend to itself and to earlier words: q, k, v (B, H, T, Dh) to (B, H, T, Dh)."""
-    T = q.shape[-2]
-    may_attend = torch.ones(T, T, dtype=torch.bool, device=q.device).tril(diagonal=1)
-    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
-    weights = scores.masked_fill(~may_attend, float("-inf")).softmax(dim=-1)
-    return weights @ v
+class _Broken:  # so that both classes of this name can be told apart
+    class CausalAttention(nn.Module):
+        """Attention in which each word sees itself and the words before it: x (B, T, D) to (B, T, D)."""
+
+        def __init__(self, d_model):
+            super().__init__()
+            self.q_proj = nn.Linear(d_model, d_model)
+            self.k_proj = nn.Linear(d_model, d_model)
+            self.v_proj = nn.Linear(d_model, d_model)
+
+        def forward(self, x):
+            q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+            T = x.shape[1]
+            may_attend = torch.ones(T, T, dtype=torch.bool, device=x.device).tril(diagonal=1)
+            scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+            weights = scores.masked_fill(~may_attend, float("-inf")).softmax(dim=-1)
+            return weights @ v
 
 
-@chapter.debug(
-    broken=find_the_leak,
+@chapter.debug_module(
+    broken=_Broken.CausalAttention,
     title="Find the leak",
     statement="""
-        This is causal attention: each word should see itself and the words before it. One line is wrong. The
-        symptom: a model built on it learns to predict the next word almost without error, and when it has to
-        write by itself, where no next word is there yet, it writes nonsense.
+        This module is causal attention with one head: each word should see itself and the words before it.
+        One line is wrong. The symptom: a model built on it learns to predict the next word almost without
+        error, and when it has to write by itself, where no next word is there yet, it writes nonsense.
 
         A test shows more. Change the last word of a sentence, and the output of the word before it changes
         as well; earlier outputs do not. A sentence of one word comes out right.
 
-        Find the line, repair it, and hand the function in.
+        Find the line, repair it, and hand the class in.
         """,
     hints=(
         "The output of a word changes with the word after it: which line decides who may see whom?",
@@ -934,20 +951,38 @@ def find_the_leak(q, k, v):
         "`tril` keeps the triangle below a diagonal. Its `diagonal=1` names the diagonal above the main one; "
         "on the main diagonal, which is 0, each word meets itself.",
     ),
-    axes="B H T Dh",
-    inputs=_find_the_leak_inputs,
-    sizes=((1, 1, 2, 2), (1, 2, 3, 4), (2, 1, 4, 3), (2, 3, 5, 4), (1, 2, 1, 3), (2, 2, 6, 5)),
+    axes="B T D",
+    settings=("d_model",),
+    forward=("x",),
+    inputs=_causal_inputs,
+    sizes=((1, 2, 3), (1, 3, 2), (2, 4, 3), (3, 5, 4), (2, 1, 3), (2, 6, 5)),
     reference=_causal_reference,
 )
-def find_the_leak(q, k, v):
-    """Let each word attend to itself and to earlier words: q, k, v (B, H, T, Dh) to (B, H, T, Dh)."""
-    T = q.shape[-2]
-    # True on and below the main diagonal: word t sees the words 0 to t. The broken line kept one diagonal
-    # more, so that each word saw the next one: the answer, when the next word is to be predicted.
-    may_attend = torch.ones(T, T, dtype=torch.bool, device=q.device).tril()
-    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
-    weights = scores.masked_fill(~may_attend, float("-inf")).softmax(dim=-1)
-    return weights @ v
+class CausalAttention(nn.Module):
+    """Attention in which each word sees itself and the words before it: x (B, T, D) to (B, T, D)."""
+
+    def __init__(self, d_model):
+        super().__init__()
+        self.q_proj = nn.Linear(d_model, d_model)
+        self.k_proj = nn.Linear(d_model, d_model)
+        self.v_proj = nn.Linear(d_model, d_model)
+
+    def forward(self, x):
+        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        T = x.shape[1]
+        # True on and below the main diagonal: word t sees the words 0 to t. The broken line kept one diagonal
+        # more, so each word saw the next one: the answer, when the next word is to be predicted.
+        may_attend = torch.ones(T, T, dtype=torch.bool, device=x.device).tril()
+        scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+        weights = scores.masked_fill(~may_attend, float("-inf")).softmax(dim=-1)
+        return weights @ v
+
+
+class _Causal(CausalAttention.solve):
+    """The solution, but for the attention itself, which each slip spoils."""
+
+    def forward(self, x):
+        return self.attend(self.q_proj(x), self.k_proj(x), self.v_proj(x))
 
 
 def _seen_where(q, k, v, may_attend):
@@ -958,107 +993,122 @@ def _square(q):
     return torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool)
 
 
-@find_the_leak.slip("""
-    The leak is still there: your function gives what the broken one gave. How many words may the first word
+@CausalAttention.slip("""
+    The leak is still there: your module gives what the broken one gave. How many words may the first word
     see, and how many does it?""")
-def _still_leaking(q, k, v):
-    return _seen_where(q, k, v, _square(q).tril(1))
+class _StillLeaking(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q, k, v, _square(q).tril(1))
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     One diagonal too many is gone: no word sees itself any more, and the first one, which sees nothing at all,
     gives NaN. Each word sees itself and the past.""")
-def _itself_hidden(q, k, v):
-    return _seen_where(q, k, v, _square(q).tril(-1))
+class _ItselfHidden(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q, k, v, _square(q).tril(-1))
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     You turned the triangle over: each word now sees itself and the future. Rows are the words that ask, so
     the past of a word lies left of the main diagonal, below it.""")
-def _future_only(q, k, v):
-    return _seen_where(q, k, v, _square(q).triu())
+class _FutureOnly(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q, k, v, _square(q).triu())
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     Now nothing is hidden at all: every word sees the whole sentence. The mask is needed, with one diagonal
     less.""")
-def _nothing_hidden(q, k, v):
-    return _seen_where(q, k, v, _square(q))
+class _NothingHidden(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q, k, v, _square(q))
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     Each word now sees what comes after it and nothing else; the last one, which sees nothing at all,
     gives NaN. Keep the lower triangle, and hide what is not in it: `masked_fill` fills where its mask is
     True.""")
-def _allowed_hidden(q, k, v):
-    return _seen_where(q, k, v, ~_square(q).tril())
+class _AllowedHidden(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q, k, v, ~_square(q).tril())
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     You took the `~` away, and now what may be seen is hidden. That line was right; look at how
     `may_attend` is made.""")
-def _tilde_removed(q, k, v):
-    return _seen_where(q, k, v, ~_square(q).tril(1))
+class _TildeRemoved(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q, k, v, ~_square(q).tril(1))
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     Each word now sees itself and nothing else. The past should be seen too: all of the triangle, not the
     diagonal alone.""")
-def _itself_only(q, k, v):
-    return v
+class _ItselfOnly(_Causal):
+    def attend(self, q, k, v):
+        return v
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     You moved the triangle the wrong way: each word now sees two words ahead.""")
-def _two_ahead(q, k, v):
-    return _seen_where(q, k, v, _square(q).tril(2))
+class _TwoAhead(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q, k, v, _square(q).tril(2))
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     The triangle is right, but the softmax now runs over the queries. It is each query that shares itself out
     over the keys, the last axis; that line was right.""")
-def _leak_repaired_axis_moved(q, k, v):
-    return _scores(q, k).masked_fill(~_square(q).tril(), -torch.inf).softmax(-2) @ v
+class _LeakRepairedAxisMoved(_Causal):
+    def attend(self, q, k, v):
+        return _scores(q, k).masked_fill(~_square(q).tril(), -torch.inf).softmax(-2) @ v
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     The triangle is right, but hidden scores became 0, not minus infinity, and exp(0) is 1: a weight.""")
-def _hidden_scores_zero(q, k, v):
-    return (_scores(q, k) * _square(q).tril()).softmax(-1) @ v
+class _HiddenScoresZero(_Causal):
+    def attend(self, q, k, v):
+        return (_scores(q, k) * _square(q).tril()).softmax(-1) @ v
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     The triangle is right, but you use it after the softmax: what hidden words took is lost, and the rows no
     longer sum to 1. The line that hid their scores was right.""")
-def _hidden_after_the_softmax(q, k, v):
-    return (_scores(q, k).softmax(-1) * _square(q).tril()) @ v
+class _HiddenAfterTheSoftmax(_Causal):
+    def attend(self, q, k, v):
+        return (_scores(q, k).softmax(-1) * _square(q).tril()) @ v
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     The division was right, by sqrt(Dh), and you took the root away. The leak is still there: look at who may
     see whom.""")
-def _leaking_without_root(q, k, v):
-    return _seen_where(q / q.shape[-1] ** 0.5, k, v, _square(q).tril(1))
+class _LeakingWithoutRoot(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q / q.shape[-1] ** 0.5, k, v, _square(q).tril(1))
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     The division by sqrt(Dh) was right, and you took it away. The leak is still there: look at who may see
     whom.""")
-def _leaking_unscaled(q, k, v):
-    return _seen_where(q * q.shape[-1] ** 0.5, k, v, _square(q).tril(1))
+class _LeakingUnscaled(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q * q.shape[-1] ** 0.5, k, v, _square(q).tril(1))
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     The leak is gone. But the scores were divided by sqrt(Dh), which was right, and now the root is
     missing.""")
-def _repaired_without_root(q, k, v):
-    return _seen_where(q / q.shape[-1] ** 0.5, k, v, _square(q).tril())
+class _RepairedWithoutRoot(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q / q.shape[-1] ** 0.5, k, v, _square(q).tril())
 
 
-@find_the_leak.slip("""
+@CausalAttention.slip("""
     The leak is gone. But the division by sqrt(Dh), which was right, has gone with it.""")
-def _repaired_unscaled(q, k, v):
-    return _seen_where(q * q.shape[-1] ** 0.5, k, v, _square(q).tril())
+class _RepairedUnscaled(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q * q.shape[-1] ** 0.5, k, v, _square(q).tril())
 
 
 # --- 10 ------------------------------------------------------------------------------------------------

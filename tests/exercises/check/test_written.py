@@ -200,24 +200,39 @@ def test_a_stub_without_a_docstring_holds_the_dots_alone():
     )
 
 
+BROKEN = pytest.mark.parametrize("exercise", [ex.find_the_fault, ex.CausalAttention], ids=lambda e: e.name)
+
+
+def handed_in(exercise, text):
+    names = {"torch": torch, "nn": nn}
+    exec(text, names)
+    return exercise.check(names[exercise.name]).status
+
+
+@BROKEN
 @pytest.mark.parametrize("import_line", ["import torch", ""])
-def test_a_broken_function_is_untouched_wherever_it_stands(import_line):
+def test_broken_code_is_untouched_wherever_it_stands(exercise, import_line):
     """Python compiles a call of torch in another way in the file that imports torch."""
-    names = {"torch": torch}
-    exec(f"{import_line}\n{ex.find_the_leak.stub}", names)
-    assert ex.find_the_leak.check(names["find_the_leak"]).status == "not attempted"
+    assert handed_in(exercise, f"{import_line}\n{exercise.stub}") == "not attempted"
 
 
-def test_a_broken_function_with_one_thing_changed_is_an_attempt():
-    for old, new in (
-        ("diagonal=1", "diagonal=2"),
-        ("@ v", "* v"),
-        (".tril(", ".triu("),
-        ("dim=-1", "dim=-2"),
-    ):
-        names = {"torch": torch}
-        exec(ex.find_the_leak.stub.replace(old, new), names)
-        assert ex.find_the_leak.check(names["find_the_leak"]).status == "not yet"
+@BROKEN
+@pytest.mark.parametrize(
+    ("old", "new"), [("@ v", "* v"), ("** 0.5", "** 0.6"), ("-2, -1", "-1, -3"), ("dim=-1", "dim=-2")]
+)
+def test_broken_code_with_one_thing_changed_is_an_attempt(exercise, old, new):
+    assert handed_in(exercise, exercise.stub.replace(old, new)) == "not yet"
+
+
+def test_a_broken_module_whose_layers_were_changed_is_an_attempt():
+    stub = ex.CausalAttention.stub
+    assert handed_in(ex.CausalAttention, stub.replace("self.k_proj = nn", "self.key = nn")) == "not yet"
+
+
+def test_the_stub_of_a_broken_module_is_the_module():
+    assert ex.CausalAttention.stub.startswith('class CausalAttention(nn.Module):\n    """Attention in which')
+    assert "tril(diagonal=1)" in ex.CausalAttention.stub
+    assert "tril()" in repr(ex.CausalAttention.solution())
 
 
 def test_steps_look_into_inner_functions():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .exercise import Exercise
 from .exercise import source as source
 from .told import Measure, Predict
-from .written import Debug, Implement, ImplementModule
+from .written import Debug, DebugModule, Implement, ImplementModule
 
 
 class Chapter:
@@ -30,6 +30,9 @@ class Chapter:
 
     def debug(self, **about: Any) -> Callable[[Callable[..., Tensor]], Debug]:
         return self._adder(Debug, about)
+
+    def debug_module(self, **about: Any) -> Callable[[type[nn.Module]], DebugModule]:
+        return self._adder(DebugModule, about)
 
     def predict(self, **about: Any) -> Callable[[Callable[[], Any]], Predict]:
         return self._adder(Predict, about)

@@ -333,30 +333,31 @@ class ImplementModule(Implement):
 
 
 class Debug(Implement):
-    """The learner gets a broken function and its symptom, and hands in a repaired one."""
+    """The learner gets broken code and its symptom, and hands it in repaired."""
 
     kind = "debug"
 
-    def __init__(self, solve: Callable[..., Tensor], *, broken: Callable[..., Tensor], **rest: Any) -> None:
+    def __init__(self, solve: Callable[..., Any], *, broken: Callable[..., Any], **rest: Any) -> None:
         super().__init__(solve, **rest)
         self.broken = broken
 
     @property
     def stub(self) -> str:
-        """The broken function, to be repaired in place."""
+        """The broken code, to be repaired in place."""
         return source(self.broken)
 
     def _untouched(self, answer: Callable[..., Any]) -> bool:
-        if super()._untouched(answer):
-            return True
-        written, broken = inspect.unwrap(answer), inspect.unwrap(self.broken)
-        return isinstance(written, types.FunctionType) and _steps(written.__code__) == _steps(broken.__code__)
+        return super()._untouched(answer) or _written_alike(answer, self.broken)
 
     def _invitation(self) -> str:
         return (
             f"`{self.name}` is still as you got it: find the faulty line, repair it, run the cell again. "
             f"`ex.{self.name}.hint()` helps a little at a time."
         )
+
+
+class DebugModule(Debug, ImplementModule):
+    """As ``Debug``, for a broken module."""
 
 
 # Slips
@@ -464,6 +465,15 @@ def _does_nothing(answer: Callable[..., Any]) -> bool:
     steps = list(dis.get_instructions(inspect.unwrap(answer).__code__))
     returned = [step.argval for step in steps if step.opname in ("LOAD_CONST", "RETURN_CONST")]
     return {step.opname for step in steps} <= idle and returned in ([None], [...])
+
+
+def _written_alike(answer: Any, broken: Any) -> bool:
+    """Whether two functions, or all methods of two classes, do the same step by step."""
+    if isinstance(broken, type):
+        methods = (name for name, method in vars(broken).items() if isinstance(method, types.FunctionType))
+        return all(_written_alike(getattr(answer, name, None), getattr(broken, name)) for name in methods)
+    written = inspect.unwrap(answer)
+    return isinstance(written, types.FunctionType) and _steps(written.__code__) == _steps(broken.__code__)
 
 
 def _steps(code: types.CodeType) -> list[tuple[str, Any]]:
