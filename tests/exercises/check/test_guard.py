@@ -110,6 +110,16 @@ def changes_folder(q, k, v):
     return right(q, k, v)
 
 
+def deterministic(q, k, v):
+    torch.use_deterministic_algorithms(True)
+    return right(q, k, v)
+
+
+def detects_anomalies(q, k, v):
+    torch.autograd.set_detect_anomaly(True)
+    return right(q, k, v)
+
+
 def switches_gradients_off(q, k, v):
     torch.set_grad_enabled(False)
     return right(q, k, v)
@@ -280,6 +290,8 @@ HOSTILE = {
     "NumPy's random numbers": (draws_in_numpy, "drew random numbers or set a seed"),
     "default dtype": (changes_default_dtype, "changed torch's default dtype"),
     "working directory": (changes_folder, "changed the working directory"),
+    "deterministic mode": (deterministic, "changed torch's deterministic mode"),
+    "anomaly detection": (detects_anomalies, "changed torch's anomaly detection"),
     "gradients switched off": (switches_gradients_off, "no gradient flows back"),
     "patched torch": (patches_torch, "replaced `torch.softmax`"),
     "patched method": (patches_a_method, "replaced `torch.Tensor.softmax`"),
@@ -324,6 +336,8 @@ def surroundings():
         np.isclose,
         torch.is_grad_enabled(),
         os.getcwd(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_anomaly_enabled(),
         threading.stack_size(),
     )
 
@@ -356,6 +370,14 @@ def test_endless_answers_are_stopped_in_time(answer, says, capfd):
 
 def test_the_hostile_set_is_large():
     assert len(HOSTILE) + len(ENDLESS) >= 40
+
+
+@pytest.mark.compiled
+def test_a_compiled_answer_passes_and_torch_keeps_what_it_needs_for_it():
+    compiled = torch.compile(right, backend="eager")
+    for _ in range(2):
+        result = EXERCISE.check(compiled, seconds=60)
+        assert result, result
 
 
 def test_a_name_that_is_not_to_blame_is_not_named():

@@ -36,6 +36,22 @@ def test_what_is_no_right_number_is_refused(answer):
     assert result.status == "not yet" and result.message
 
 
+ENDLESS = []
+ENDLESS.append(ENDLESS)
+
+
+@pytest.mark.parametrize(
+    "answer", [10**400, ENDLESS, [[[[1]]]], {8}, {"a": 8}, b"8", np.array([None]), torch.rand(3, 3)]
+)
+@pytest.mark.parametrize(
+    "exercise", [ex.dot_product_spread, ex.score_shape, ex.head_entropy], ids=lambda e: e.name
+)
+def test_strange_answers_are_refused_in_peace(exercise, answer):
+    for given in (answer, (answer, answer)):
+        result = exercise.check(given)
+        assert result.status == "not yet" and result.message
+
+
 @pytest.mark.parametrize("answer", ["b", "B", " b ", "b\n"])
 def test_a_choice_is_accepted_in_any_form(answer):
     assert ex.two_words_change_places.check(answer)

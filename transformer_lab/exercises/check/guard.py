@@ -47,6 +47,17 @@ SHARED = (
     *(nn, nn.Module, nn.Linear, nn.functional),
 )
 
+# What one line can change for the whole notebook: how to look, and how to put it back.
+SWITCHES = {
+    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "torch's deterministic mode": (
+        torch.are_deterministic_algorithms_enabled,
+        torch.use_deterministic_algorithms,
+    ),
+    "torch's anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    "the working directory": (os.getcwd, os.chdir),
+}
+
 IMPORTED = {
     "torch": "import torch",
     "nn": "from torch import nn",
@@ -247,8 +258,8 @@ def _quiet(printed: _Printed) -> Iterator[None]:
 def _world_put_back() -> Iterator[list[str]]:
     """Yield a list that afterwards says what was disturbed; all of it is as before then."""
     disturbed: list[str] = []
-    dtype, recursion, chance = torch.get_default_dtype(), sys.getrecursionlimit(), _random_state()
-    folder = os.getcwd()
+    switches = {what: look() for what, (look, _) in SWITCHES.items()}
+    recursion, chance = sys.getrecursionlimit(), _random_state()
     names = [(owner, dict(vars(owner))) for owner in SHARED]
     try:
         yield disturbed
@@ -258,12 +269,10 @@ def _world_put_back() -> Iterator[list[str]]:
             what = ", ".join(f"`{name}`" for name in replaced)
             disturbed.append(f"Your code replaced {what}; I put back what was there.")
         sys.setrecursionlimit(recursion)
-        if torch.get_default_dtype() != dtype:
-            torch.set_default_dtype(dtype)
-            disturbed.append("Your code changed torch's default dtype, for all code; I put it back.")
-        if os.getcwd() != folder:
-            os.chdir(folder)
-            disturbed.append("Your code changed the working directory, for all code; I put it back.")
+        for what, (look, put) in SWITCHES.items():
+            if look() != switches[what]:
+                put(switches[what])
+                disturbed.append(f"Your code changed {what}, for all code; I put it back.")
         drawn = not _same_random_state(chance)
         _set_random_state(chance)
         if drawn:
@@ -277,13 +286,20 @@ def _restore(owner: Any, before: dict[str, Any]) -> list[str]:
     """Undo replaced names. A new name counts on a class only: there it hides an inherited one."""
     now = vars(owner)
     changed = [name for name, value in before.items() if now.get(name, ...) is not value]
-    added = [n for n in now if n not in before and n not in MADE_BY_PYTHON] if inspect.isclass(owner) else []
+    added = [name for name in now if name not in before] if inspect.isclass(owner) else []
+    changed = [name for name in changed if not _by_torch_compile(now.get(name))]
+    added = [name for name in added if name not in MADE_BY_PYTHON and not name.startswith("___")]
     for name in changed:
         setattr(owner, name, before[name])
     for name in added:
         delattr(owner, name)
     where = owner.__name__ if isinstance(owner, types.ModuleType) else f"torch.{owner.__name__}"
     return [f"{where}.{name}" for name in changed + added]
+
+
+def _by_torch_compile(value: Any) -> bool:
+    """Whether torch.compile put it there, which it does once, and calls it ``___`` something beside."""
+    return str(getattr(value, "__module__", "")).startswith("torch._dynamo")
 
 
 def _random_state() -> tuple[Any, ...]:

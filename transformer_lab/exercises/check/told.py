@@ -117,14 +117,17 @@ class Measure(Exercise):
         return self._not_yet(self.otherwise)
 
 
-def plain(answer: Any) -> Any:
-    """Numbers as float, sequences as tuples of them; everything else as it is."""
+def plain(answer: Any, depth: int = 3) -> Any:
+    """Numbers as float, sequences as tuples of them; everything else, and what lies too deep, as it is."""
     if isinstance(answer, Tensor | np.ndarray | np.generic):
         answer = answer.tolist()
     if isinstance(answer, int | float) and not isinstance(answer, bool):
-        return float(answer)
-    if isinstance(answer, list | tuple):
-        return tuple(plain(x) for x in answer)
+        try:
+            return float(answer)
+        except OverflowError:  # a whole number of hundreds of digits
+            return float("inf")
+    if isinstance(answer, list | tuple) and depth:
+        return tuple(plain(x, depth - 1) for x in answer)
     return answer
 
 
