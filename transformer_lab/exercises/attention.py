@@ -51,7 +51,7 @@ def _weighted_average_inputs(rng: np.random.Generator, T: int, S: int, D: int) -
     ),
     axes="T D",
     inputs=_weighted_average_inputs,
-    sizes=((2, 3, 2), (3, 2, 4), (1, 4, 3), (4, 1, 2), (5, 6, 7)),
+    sizes=((2, 3, 4), (3, 2, 4), (1, 4, 3), (4, 1, 2), (5, 6, 7)),
     reference=lambda weights, values: np.stack([(row[:, None] * values).sum(0) for row in weights]),
     gradient=False,  # a warm-up: numbers collected in a list are welcome
 )
@@ -101,6 +101,40 @@ def _not_summed(weights, values):
     keep the features.""")
 def _features_summed(weights, values):
     return (weights[:, :, None] * values).sum(-1)
+
+
+@weighted_average.slip("""
+    Only the first row came back. A `return` inside a loop ends the function at once: collect all rows first.
+    """)
+def _first_row_only(weights, values):
+    return weights[0] @ values
+
+
+@weighted_average.slip("""
+    Of each sum only the last term is left: every step wrote over the one before. Add up, with `+=`.""")
+def _last_term_only(weights, values):
+    return weights[:, -1:] * values[-1]
+
+
+@weighted_average.slip("""
+    The numbers are right and stand in one long row. `torch.stack(rows)` puts rows under each other, `cat` one
+    behind the other.""")
+def _one_long_row(weights, values):
+    return (weights @ values).flatten()
+
+
+@weighted_average.crash("""
+    It is the other way round: the rows of `weights` mix the rows of `values`, so `weights` stands on the
+    left.""")
+def _values_on_the_left(weights, values):
+    return values @ weights
+
+
+@weighted_average.crash("""
+    `weights` is (T, S) already, a row for each token that asks; turned round, its rows no longer sum to
+    1.""")
+def _weights_turned_round(weights, values):
+    return weights.T @ values
 
 
 # --- 2 -------------------------------------------------------------------------------------------------
@@ -526,6 +560,28 @@ def _scaled_by_model_width(q, k, v):
 
 
 @scaled_dot_product.slip("""
+    You divided by the square root of the number of heads, axis 1. What spreads the scores is the width of a
+    head, Dh, the last axis of q.""")
+def _scaled_by_heads_alone(q, k, v):
+    return (q @ k.mT / q.shape[1] ** 0.5).softmax(-1) @ v
+
+
+@scaled_dot_product.slip("""
+    Two things at once: the division by sqrt(Dh) is missing, and your softmax runs over the queries, not over
+    the keys.""")
+def _unscaled_over_queries(q, k, v):
+    return (q @ k.mT).softmax(-2) @ v
+
+
+@scaled_dot_product.slip("""
+    You made queries and keys equally long before you compared them. The formula takes the dot product as it
+    is: a longer query asks more sharply.""")
+def _directions_compared(q, k, v):
+    q, k = (t / t.norm(dim=-1, keepdim=True) for t in (q, k))
+    return (q @ k.mT).softmax(-1) @ v
+
+
+@scaled_dot_product.slip("""
     There is no softmax: your weights are the bare scores. They may be negative and do not sum to 1.""")
 def _no_softmax(q, k, v):
     return q @ k.mT / q.shape[-1] ** 0.5 @ v
@@ -576,6 +632,20 @@ def _keys_not_swapped(q, k, *_):
 @scaled_dot_product.crash(_ROWS_MEET_ROWS)
 def _keys_turned_round(q, k, *_):
     return q @ k.permute(3, 2, 1, 0)
+
+
+@scaled_dot_product.crash("""
+    `torch.sqrt` wants a tensor, and a width is a plain number: write `q.shape[-1] ** 0.5`.""")
+def _root_of_a_number(q, k, v):
+    return q @ k.mT / torch.sqrt(q.shape[-1])
+
+
+@scaled_dot_product.crash("""
+    The sums have lost their axis: `sum(dim=-1, keepdim=True)` has the shape (B, H, T, 1), and divides
+    each row of (B, H, T, S) by its own sum.""")
+def _sums_without_axis(q, k, v):
+    e = (q @ k.mT).exp()
+    return e / e.sum(-1)
 
 
 # --- 6 -------------------------------------------------------------------------------------------------
@@ -833,6 +903,20 @@ def _average_for_the_blind(q, k, v, mask):
 
 
 @masked_attention.slip("""
+    A query that may see nothing sees everything: you lowered all its scores by the same large number, and
+    only differences count. It should get zeros.""")
+def _all_lowered_alike(q, k, v, mask):
+    return (_scores(q, k) + ~mask * -1e9).softmax(-1) @ v
+
+
+@masked_attention.slip("""
+    Where the mask is True you multiplied minus infinity by 0, and that is NaN. Fill the hidden scores instead
+    of adding to them: `masked_fill`.""")
+def _zero_times_infinity(q, k, v, mask):
+    return (_scores(q, k) + ~mask * -torch.inf).softmax(-1) @ v
+
+
+@masked_attention.slip("""
     You added the mask to the scores, as 1 and 0. A visible key is then favoured a little, and nothing is
     hidden; what is hidden needs minus infinity.""")
 def _mask_added(q, k, v, mask):
@@ -884,6 +968,12 @@ def _nan_replaced_too_late(q, k, v, mask):
 
 masked_attention.crash(_ROWS_MEET_ROWS)(_keys_not_swapped)
 masked_attention.crash(_ROWS_MEET_ROWS)(_keys_turned_round)
+
+
+@masked_attention.crash("""
+    `not` asks for one truth value of the whole mask. `~mask` turns each entry.""")
+def _not_mask(q, k, v, mask):
+    return _scores(q, k).masked_fill(not mask, -torch.inf)
 
 
 @masked_attention.crash("""
@@ -1195,6 +1285,28 @@ def _count_taken_for_width(x, n_heads):
     return x.unflatten(-1, (-1, n_heads)).transpose(1, 2)
 
 
+@into_heads.slip("""
+    The heads are the last axis, (B, T, Dh, H). They belong in front of the tokens, (B, H, T, Dh): swap axis 1
+    with axis 2, after the cut.""")
+def _heads_last(x, n_heads):
+    return x.unflatten(-1, (n_heads, -1)).transpose(-2, -1)
+
+
+_WHOLE_NUMBERS = """
+    A size must be a whole number, and `/` gives a fraction in Python, 4.0 for 8 / 2: write `//`.
+    """
+
+
+@into_heads.crash(_WHOLE_NUMBERS)
+def _fraction_in_view(x, n_heads):
+    return x.view(*x.shape[:2], n_heads, x.shape[2] / n_heads)
+
+
+@into_heads.crash(_WHOLE_NUMBERS)
+def _fraction_in_reshape(x, n_heads):
+    return x.reshape(*x.shape[:2], n_heads, x.shape[2] / n_heads)
+
+
 # --- 11 ------------------------------------------------------------------------------------------------
 
 
@@ -1259,9 +1371,10 @@ def find_the_fault(x, w_q, w_k, w_v, w_o, n_heads):
     return heads.transpose(1, 2).flatten(2) @ w_o
 
 
-def _multi_head(x, w_q, w_k, w_v, w_o, n_heads, divisor, dim=-1):
+def _multi_head(x, w_q, w_k, w_v, w_o, n_heads, divisor, dim=-1, swapped_back=True):
     q, k, v = ((x @ w).unflatten(-1, (n_heads, -1)).transpose(1, 2) for w in (w_q, w_k, w_v))
-    return ((q @ k.mT / divisor).softmax(dim) @ v).transpose(1, 2).flatten(2) @ w_o
+    heads = (q @ k.mT / divisor).softmax(dim) @ v
+    return (heads.transpose(1, 2) if swapped_back else heads).reshape(x.shape) @ w_o
 
 
 @find_the_fault.slip("""
@@ -1310,6 +1423,21 @@ def _scaled_by_tokens(x, w_q, w_k, w_v, w_o, n_heads):
     axis. The fault is in another line.""")
 def _softmax_moved(x, w_q, w_k, w_v, w_o, n_heads):
     return _multi_head(x, w_q, w_k, w_v, w_o, n_heads, x.shape[-1] ** 0.5, dim=-2)
+
+
+@find_the_fault.slip("""
+    You changed how the heads are joined, and that was right: without the swap, a reshape mixes the
+    tokens. The fault is in another line.""")
+def _join_changed(x, w_q, w_k, w_v, w_o, n_heads):
+    return _multi_head(x, w_q, w_k, w_v, w_o, n_heads, x.shape[-1] ** 0.5, swapped_back=False)
+
+
+@find_the_fault.slip("""
+    You found the fault and repaired it. But you also changed how the heads are joined, and that was right:
+    without the swap, a reshape mixes the tokens.""")
+def _repaired_join_changed(x, w_q, w_k, w_v, w_o, n_heads):
+    divisor = (x.shape[-1] / n_heads) ** 0.5
+    return _multi_head(x, w_q, w_k, w_v, w_o, n_heads, divisor, swapped_back=False)
 
 
 # --- 12 ------------------------------------------------------------------------------------------------
