@@ -134,7 +134,7 @@ def prediction(exercise):
         "otherwise": marked(exercise.otherwise),
         "form": marked(f"Your prediction should be {exercise.form}."),
     }
-    data = json.dumps(about).replace("</", "<\\/")
+    data = json.dumps(about)  # sentences are escaped already, so nothing in it ends the script
     name = html.escape(exercise.name)
     if exercise.choices:
         radios = "".join(
