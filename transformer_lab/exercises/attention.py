@@ -143,10 +143,10 @@ def _weights_turned_round(weights, values):
 def _far_apart(
     rng: np.random.Generator, T: int, S: int, rows: float = 0.0, one: float = 0.0
 ) -> dict[str, Any]:
-    """Scores; every second row lies higher by ``rows``, and the first entry of each row by ``one``."""
+    """Scores; every second row lies higher by ``rows``, and one entry of each row by ``one``."""
     scores = 2 * rng.standard_normal((T, S))
     scores[::2] += rows
-    scores[:, 0] += one
+    scores[np.arange(T), rng.integers(S, size=T)] += one
     return {"scores": scores}
 
 
@@ -177,7 +177,7 @@ def _softmax_reference(scores: np.ndarray) -> np.ndarray:
     inputs=_far_apart,
     sizes=((2, 3), (3, 2), (1, 4), (4, 3, 1000.0), (3, 5, -1000.0), (4, 2, 0.0, 1000.0), (5, 6, 0.0, 500.0)),
     reference=_softmax_reference,
-    forbidden=("softmax", "log_softmax"),
+    forbidden=("softmax", "log_softmax", "softmin", "scaled_dot_product_attention"),
 )
 def stable_softmax(scores):
     """Make the scores (T, S) of each token into weights (T, S) that sum to 1 along each row."""
@@ -308,6 +308,14 @@ def _logarithms(scores):
     That is a sigmoid: each score is judged alone, and a row does not sum to 1.""")
 def _each_alone(scores):
     return scores.sigmoid()
+
+
+@stable_softmax.slip("""
+    The weights are right, but for large scores their gradient is NaN: `exp` of a difference became
+    infinite, and 1 / infinity is 0 only until you ask for its slope. Subtract the largest score of the
+    row first.""")
+def _infinite_differences(scores):
+    return 1 / (scores[:, None, :] - scores[:, :, None]).exp().sum(-1)
 
 
 @stable_softmax.crash("""
@@ -839,6 +847,7 @@ def _masked_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndar
         (3, 2, 1, 4, 5, "B11S", True),
         (2, 4, 5, 3, 7, "B1TS", True),
         (2, 3, 4, 6, 5, "BHTS", True),
+        (2, 1, 1, 4, 3, "B11S", False, 60.0),  # a finite number for hidden scores must lie far below
     ),
     # So low that exp gives 0 for all that may be seen: who masks after the exp divides by a sum that is 0.
     probes=((2, 2, 1, 4, 3, "B11S", True, 1000.0),),
@@ -1686,8 +1695,9 @@ class _SoftmaxOverQueries(_Parts):
 
 
 @MultiHead.crash("""
-    Keys and values come from `context`, which has S tokens; yours have T, as `x` has, and the mask does not
-    fit. `x` only asks.""")
+    The scores do not fit the mask, which has a row for each of the T tokens of `x` and a column for each
+    of the S tokens of `context`. Queries come from `x`, keys and values from `context`; queries stand on
+    the left.""")
 class _SelfAttention(_Parts):
     def project(self, x, context):
         return self.q_proj(x), self.k_proj(x), self.v_proj(x)
@@ -1715,10 +1725,3 @@ class _NotJoined(_Parts):
 class _CountNotKept(_Parts):
     def split(self, x):
         raise NameError("name 'n_heads' is not defined")
-
-
-@MultiHead.crash("""
-    `__init__` should begin with `super().__init__()`: only then can a module take layers in.""")
-class _SuperForgotten(nn.Module):
-    def __init__(self, d_model, n_heads):
-        self.q_proj = nn.Linear(d_model, d_model)

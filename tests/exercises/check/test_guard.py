@@ -69,6 +69,24 @@ def breaks_its_message(q, k, v):
     raise Broken
 
 
+def interrupts_in_its_message(q, k, v):
+    class Broken(Exception):
+        def __str__(self):
+            raise KeyboardInterrupt
+
+    raise Broken
+
+
+def half_a_character(q, k, v):
+    print("half \ud800")
+    raise ValueError("half \ud800")
+
+
+@functools.wraps(functools.partial(right))
+def wraps_what_is_no_function(q, k, v):
+    return q
+
+
 def in_place(q, k, v):
     q /= q.shape[-1] ** 0.5
     return (q @ k.mT).softmax(-1) @ v
@@ -257,6 +275,9 @@ HOSTILE = {
     "long message": (long_message, "xxx [...]."),
     "address in the message": (names_an_address, "bad object <object object>."),
     "message that raises": (breaks_its_message, "raised Broken."),
+    "message that interrupts": (interrupts_in_its_message, "raised Broken."),
+    "half a character": (half_a_character, "raised ValueError: half \\ud800."),
+    "a wrapper": (wraps_what_is_no_function, "the first difference"),
     "recursion": (recurses, "raised RecursionError"),
     "recursion with a raised limit": (recurses_with_a_raised_limit, "raised RecursionError"),
     "exit": (exits, "raised SystemExit: 1"),
@@ -444,6 +465,55 @@ def test_an_interrupt_in_the_notebook_stops_the_check(monkeypatch):
     real = threading.Thread.join
     monkeypatch.setattr(threading.Thread, "join", interrupted)
     assert EXERCISE.check(loops).message == "You stopped the check."
+
+
+def test_who_interrupts_twice_sees_no_traceback(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    monkeypatch.setattr(guard._Worker, "stop", interrupted)
+    assert EXERCISE.check(right).message == "You stopped the check."
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda: np.errstate(all="raise"),
+        lambda: torch.autocast("cpu"),
+        lambda: torch.device("meta"),
+        lambda: torch.autograd.set_detect_anomaly(True),
+    ],
+    ids=["NumPy's errors", "autocast", "default device", "anomaly detection"],
+)
+@pytest.mark.parametrize(
+    "exercise", [ex.stable_softmax, ex.masked_attention, ex.CausalAttention], ids=lambda e: e.name
+)
+def test_what_the_notebook_has_switched_on_changes_nothing(exercise, around):
+    slip = exercise.slips[0]
+    with around():
+        passed, named = exercise.check(exercise.solve), exercise.check(slip.answer)
+    assert passed, passed
+    assert named.message == slip.sentence
+
+
+def test_a_notebook_whose_folder_is_gone_can_be_checked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = EXERCISE.check(right)
+    os.chdir(tmp_path)
+    assert result, result
+
+
+@pytest.mark.parametrize(
+    "library", [torch.special.softmax, torch.special.log_softmax, torch._softmax, F.softmin]
+)
+def test_other_names_of_what_is_off_limits_are_off_limits_too(library):
+    more = (False,) if library is torch._softmax else ()
+    message = ex.stable_softmax.check(lambda scores: library(scores, -1, *more)).message
+    assert "write it without calling it" in message
 
 
 def test_the_time_limit_holds_for_the_gradient_too():

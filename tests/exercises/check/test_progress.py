@@ -97,6 +97,12 @@ def test_a_place_that_cannot_be_used_never_breaks_the_check(progress_file, monke
     assert "I cannot keep your progress" in solve().message
 
 
+def test_the_home_of_nobody_is_no_reason_to_stop(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRANSFORMER_LAB_PROGRESS", "~nobody-of-this-name/progress.json")
+    assert solve() and f"1 of {N}" in repr(exercises.progress())
+
+
 def test_save_and_load_carry_it_to_another_machine(progress_file, tmp_path):
     solve()
     drive = tmp_path / "drive" / "mine.json"

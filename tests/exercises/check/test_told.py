@@ -40,8 +40,17 @@ ENDLESS = []
 ENDLESS.append(ENDLESS)
 
 
+class Evil(float):
+    def __float__(self):
+        raise ValueError("no number")
+
+
+UNREADABLE = [torch.ones(1, device="meta"), Evil(8), type("", (), {})()]
+
+
 @pytest.mark.parametrize(
-    "answer", [10**400, ENDLESS, [[[[1]]]], {8}, {"a": 8}, b"8", np.array([None]), torch.rand(3, 3)]
+    "answer",
+    [*UNREADABLE, 10**400, ENDLESS, [[[[1]]]], {8}, {"a": 8}, b"8", np.array([None]), torch.rand(3, 3)],
 )
 @pytest.mark.parametrize(
     "exercise", [ex.dot_product_spread, ex.score_shape, ex.head_entropy], ids=lambda e: e.name

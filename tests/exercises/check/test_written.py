@@ -111,6 +111,37 @@ class TakesLess(Right):
         return x
 
 
+class NoInit(nn.Module):
+    def forward(self, x, context, mask):
+        return x
+
+
+class NoSuper(Right):
+    def __init__(self, d_model, n_heads):
+        self.n_heads = n_heads
+
+
+class NoSuperLayers(Right):
+    def __init__(self, d_model, n_heads):
+        self.q_proj = nn.Linear(d_model, d_model)
+
+
+class Misspelt(nn.Module):
+    def __init__(self, d_model, n_heads):
+        super().__init__()
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            self.add_module(name, nn.Linear(d_model, d_model))
+
+    def foward(self, x, context, mask):
+        return x
+
+
+class QueriesOnTheRight(Right):
+    def forward(self, x, context, mask):
+        q, k = self.q_proj(x), self.k_proj(context)
+        return (k @ q.mT)[:, None].masked_fill(~mask, -torch.inf)
+
+
 class GivesWeightsToo(Right):
     def forward(self, x, context, mask):
         return super().forward(x, context, mask), mask
@@ -136,6 +167,11 @@ WRONG = {
     "a start that raises": (Stops, "Your code raised ValueError: not today. It happened in line"),
     "a start that asks for more": (AsksForMore, "missing 1 required positional argument: 'dropout'"),
     "a forward that takes less": (TakesLess, "takes 2 positional arguments but 4 were given"),
+    "no __init__": (NoInit, "I make your module with `MultiHead(d_model, n_heads)`: is `__init__` there"),
+    "no super": (NoSuper, "`__init__` should begin with `super().__init__()`"),
+    "layers before super": (NoSuperLayers, "`__init__` should begin with `super().__init__()`"),
+    "forward misspelt": (Misspelt, "Your class has no `forward`: is it there, and spelt so?"),
+    "queries on the right": (QueriesOnTheRight, "queries stand on the left. Your code raised"),
     "two results": (GivesWeightsToo, "Return one tensor; this is a tuple of 2"),
 }
 

@@ -47,6 +47,14 @@ SHARED = (
     *(nn, nn.Module, nn.Linear, nn.functional),
 )
 
+
+def _folder() -> str:
+    """Where the notebook works; a folder that was deleted meanwhile has no name."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.getcwd()
+    return "."
+
+
 # What one line can change for the whole notebook: how to look, and how to put it back.
 SWITCHES = {
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
@@ -55,7 +63,7 @@ SWITCHES = {
         torch.use_deterministic_algorithms,
     ),
     "torch's anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-    "the working directory": (os.getcwd, os.chdir),
+    "the working directory": (_folder, os.chdir),
 }
 
 IMPORTED = {
@@ -103,7 +111,11 @@ def run(job: Callable[[], Any], seconds: float | int) -> Outcome:
         except Complaint as complaint:
             done["problem"] = (str(complaint),)
         except BaseException as error:
-            done["problem"], done["raised"] = describe(error), True
+            done["raised"] = True
+            try:
+                done["problem"] = describe(error)
+            except BaseException:  # its own message raises again
+                done["problem"] = (f"Your code raised {type(error).__name__}.",)
 
     printed, stopped = _Printed(), ""
     with _world_put_back() as disturbed, _quiet(printed):
@@ -119,10 +131,7 @@ def describe(error: BaseException) -> tuple[str, ...]:
     >>> describe(KeyError("w"))
     ("Your code raised KeyError: 'w'.",)
     """
-    try:
-        text = str(error).strip()
-    except Exception:  # a message that cannot be made is the learner's too
-        text = ""
+    text = _encodable(str(error).strip())
     text = re.sub(r" at 0x[0-9a-fA-F]+", "", text).rstrip(".")  # addresses differ from run to run
     text = text if len(text) <= 300 else text[:300] + " [...]"
     said = f"Your code raised {type(error).__name__}" + (f": {text}." if text else ".")
@@ -132,6 +141,11 @@ def describe(error: BaseException) -> tuple[str, ...]:
     line = linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()
     where = f"It happened in line {number}" + (f": `{line}`" if line else ".")
     return (said, where, *_redefined(error, frame))
+
+
+def _encodable(text: str) -> str:
+    """What can be sent to a notebook: half a character, which a string may hold, is written as its number."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _their_place(error: BaseException) -> tuple[types.FrameType, int] | None:
@@ -169,7 +183,8 @@ def _in_a_thread(work: Callable[[], None], seconds: float | int) -> str:
         while worker.is_alive() and time.monotonic() < deadline:
             worker.join(0.05)  # in slices: on Windows a long wait cannot be interrupted
     except KeyboardInterrupt:
-        worker.stop()
+        with contextlib.suppress(KeyboardInterrupt):  # some people press it twice
+            worker.stop()
         return "You stopped the check."
     if not worker.is_alive():
         return ""
@@ -240,7 +255,7 @@ class _Printed(io.TextIOBase):
         return len(text)
 
     def __str__(self) -> str:
-        return self.kept + (" ..." if self.length > KEPT else "")
+        return _encodable(self.kept) + (" ..." if self.length > KEPT else "")
 
 
 @contextlib.contextmanager

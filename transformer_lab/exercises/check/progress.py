@@ -29,7 +29,7 @@ Entries = dict[str, dict[str, str]]  # "attention.into_heads" -> {"status": ...,
 def default_path() -> Path:
     """Where progress is kept on this machine."""
     if chosen := os.environ.get("TRANSFORMER_LAB_PROGRESS"):
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))  # which leaves ~nobody as it is, where Path's own raises
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":

@@ -151,7 +151,7 @@ def an(name: str) -> str:
     >>> an("int"), an("float")
     ('an int', 'a float')
     """
-    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
+    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
 
 
 def _text(block: str | Code | Picture) -> str:

@@ -1,12 +1,14 @@
 """The kinds in which a learner hands in numbers or words: predict and measure."""
 
 import inspect
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from . import guard
 from .exercise import Exercise
 from .show import Result, an
 
@@ -50,7 +52,10 @@ class Predict(Exercise):
     def _judge(self, answer: Any, deadline: float) -> Result:
         if answer is None or answer is ...:
             return self._not_attempted("Write your prediction in place of `None` and run the cell again.")
-        given = plain(answer)
+        outcome = guard.run(lambda: plain(answer), deadline - time.monotonic())
+        if outcome.problem:
+            return self._not_yet(f"Your prediction should be {self.form}; this I cannot read.")
+        given = outcome.value
         if self.choices and isinstance(given, str):
             given = given.strip().lower()
             if given not in self.choices:
@@ -100,7 +105,8 @@ class Measure(Exercise):
     def _judge(self, answer: Any, deadline: float) -> Result:
         if answer is None or answer is ...:
             return self._not_attempted("Measure, put your numbers in place of `None`, run the cell again.")
-        given = plain(answer)
+        outcome = guard.run(lambda: plain(answer), deadline - time.monotonic())
+        given = outcome.value
         names = ", ".join(self.ranges)
         if not isinstance(given, tuple) or len(given) != len(self.ranges):
             return self._not_yet(f"Report {len(self.ranges)} numbers, ({names}).")

@@ -31,6 +31,7 @@ from .compare import (
     answer_to,
     close,
     gradients,
+    lost_precision,
     plainly,
     refuse_one_tensor_for_all,
     rounded,
@@ -54,6 +55,8 @@ SHAPES = (
     "The shapes do not fit. `*` multiplies entry by entry and needs equal shapes; "
     "`A @ B` needs the last axis of A to be as long as the last but one of B."
 )
+
+SUPER = "`__init__` should begin with `super().__init__()`: only then can a module take layers in."
 
 NO_NUMPY = (
     "The values are right. But gradients do not flow through NumPy, and `.detach()` would only hide that: "
@@ -140,10 +143,10 @@ class Implement(Exercise):
         return [self.case(np.random.default_rng(0), sizes, torch.float64) for sizes in self.probes]
 
     def gradient_cases(self) -> list[Case]:
-        """The inputs on which gradients are compared: the two smallest, in float64."""
+        """The inputs on which gradients are compared, all in float64."""
         return [
             self.case(np.random.default_rng(seed), sizes, torch.float64)
-            for seed, sizes in enumerate(self.sizes[:2])
+            for seed, sizes in enumerate(self.sizes)
         ]
 
     def case(self, rng: np.random.Generator, sizes: Sizes, dtype: torch.dtype) -> Case:
@@ -278,6 +281,11 @@ class Implement(Exercise):
         """What is worth a word although the answer is right."""
         for case, answer in tried:
             given = plainly(case.dtype)
+            if lost_precision(case, answer):
+                return [
+                    "One remark: for float64 inputs your answer is right to about 8 digits only. Something "
+                    "in it is float32, as what `torch.tensor(...)` makes of a number."
+                ]
             if answer.dtype != given:
                 return [
                     f"One remark: for {given} inputs your answer came as {answer.dtype}. "
@@ -327,6 +335,18 @@ class ImplementModule(Implement):
 
     def _untouched(self, answer: type[nn.Module]) -> bool:
         return _does_nothing(answer.forward)
+
+    def _meaning(self, raised: str, case: Case) -> list[str]:
+        made = f"{self.name}({', '.join(self.settings)})"
+        plainly_said = {
+            "before Module.__init__() call": SUPER,
+            "has no attribute '_parameters'": SUPER,
+            "__init__() takes": f"I make your module with `{made}`: is `__init__` there, with two "
+            "underscores on each side, and does it take that?",
+            'required "forward" function': "Your class has no `forward`: is it there, and spelt so?",
+        }
+        found = [sentence for words, sentence in plainly_said.items() if words in raised]
+        return found[:1] or super()._meaning(raised, case)
 
     def _call(self, case: Case) -> str:
         return case.call(self.settings + self.forward)
@@ -432,7 +452,8 @@ class _Forbid(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if (name := getattr(function, "__name__", "")) in self.names:
+        name = getattr(function, "__name__", "")
+        if name.removeprefix("special_").strip("_") in self.names:
             raise guard.Complaint(f"Here you build what `{name}` does: write it without calling it.")
         return function(*args, **(kwargs or {}))
 
@@ -459,10 +480,10 @@ def _stays(statement: ast.stmt) -> bool:
 
 def _does_nothing(answer: Callable[..., Any]) -> bool:
     """Whether the function's body is only dots, `pass` or a docstring."""
-    if not isinstance(answer, types.FunctionType):
+    if not isinstance(written := inspect.unwrap(answer), types.FunctionType):
         return False
     idle = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "COPY_FREE_VARS"}
-    steps = list(dis.get_instructions(inspect.unwrap(answer).__code__))
+    steps = list(dis.get_instructions(written.__code__))
     returned = [step.argval for step in steps if step.opname in ("LOAD_CONST", "RETURN_CONST")]
     return {step.opname for step in steps} <= idle and returned in ([None], [...])
 
