@@ -47,8 +47,9 @@
       const keys = place.dataset.exercises.split(" ");
       const count = keys.filter((key) => key in solved).length;
       place.querySelector("progress").value = count;
-      place.querySelector("span").textContent = `${count} of ${keys.length} solved. ${notice}`;
+      place.querySelector("span").textContent = `${count} of ${keys.length} solved.`;
     }
+    document.querySelector(".notice").textContent = notice;
   }
 
   function tick(key, yes) {

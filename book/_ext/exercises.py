@@ -53,9 +53,11 @@ def check(app):
     """A chapter whose exercises are not those of the package stops the build at once, in one sentence."""
     for path in sorted(Path(app.srcdir).glob("book/*.ipynb")):
         cells = json.loads(path.read_text("utf8"))["cells"]
-        held = ["".join(c["source"]) for c in cells if "exercise" in c["metadata"].get("tags", [])]
+        answers = [i for i, cell in enumerate(cells) if "exercise" in cell["metadata"].get("tags", [])]
+        held = ["".join(cells[i + before]["source"]) for i in answers for before in (-1, 0)]
         own = chapter(path.stem)
-        if held != ([exercise.cell() for exercise in own.exercises.values()] if own else []):
+        wanted = enumerate(own.exercises.values(), 1) if own else ()
+        if held != [text for n, exercise in wanted for text in (exercise.markdown(n), exercise.cell())]:
             # not an ExtensionError, which Jupyter Book would bury under a traceback
             raise SystemExit(
                 f"book/{path.name} does not hold the exercises of the package: run "
@@ -76,7 +78,7 @@ class Boxes(SphinxTransform):
         exercises = list(chapter(stem).exercises.values())
         for cell, exercise in zip(cells, exercises, strict=True):
             box(cell, exercise)
-        cells[0].parent.parent.insert(1, [raw(count(exercises)), raw(self.where_to_solve_them())])
+        cells[0].parent.parent.insert(1, raw(count(exercises) + NOTICE + self.where_to_solve_them()))
         note_dependencies(self.env, stem)
 
     def where_to_solve_them(self):
@@ -87,7 +89,9 @@ class Boxes(SphinxTransform):
             ways.append(f'<a href="{html.escape(colab)}">open it in Colab</a>')
         return (
             f"<p>Your code is checked in a notebook: {' or '.join(ways)}. Predictions are answered here, in "
-            "the page. Tick what you have solved; the ticks stay in this browser.</p>"
+            "the page. Tick what you have solved; the ticks stay in this browser, and "
+            '<a href="exercises.html">How to use the exercises</a> counts them for the whole book. '
+            "<noscript>Answers and ticks need JavaScript.</noscript></p>"
         )
 
 
@@ -185,12 +189,14 @@ class Overview(SphinxDirective):
                 f'<tr><th scope="row"><a href="{stem}.html#exercises">{title}</a></th>'
                 f"<td>{count(chapter(stem).exercises.values())}</td></tr>"
             )
-        return [raw(f'<table class="overview"><tbody>{"".join(rows)}</tbody></table>{FORGET}')]
+        return [raw(f'<table class="overview"><tbody>{"".join(rows)}</tbody></table>{NOTICE}{FORGET}')]
 
 
+NOTICE = '<p class="notice" role="status"></p>'  # once a page: that ticks cannot be kept
 FORGET = """<div class="forget"><button type="button">Forget my ticks</button>
 <span hidden>Really? <button type="button" value="yes">Forget them</button>
-<button type="button" value="no">Keep them</button></span></div>"""
+<button type="button" value="no">Keep them</button></span></div>
+<noscript><p>Ticks need JavaScript.</p></noscript>"""
 
 
 def page_context(app, pagename, templatename, context, doctree):

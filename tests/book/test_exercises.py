@@ -2,10 +2,12 @@
 
 import importlib
 import json
+import pickle
 import re
 from types import SimpleNamespace
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 
 from book._ext import exercises as extension
@@ -68,7 +70,17 @@ def test_the_how_to_page_shows_what_the_check_really_says(book):
         )
 
 
-@pytest.mark.parametrize("old", ["into_heads", "a tuple of four", "x, w_q"])
+def test_an_edited_exercise_is_a_reason_to_build_its_pages_again(book):
+    env = pickle.loads((book.parent / ".doctrees" / "environment.pickle").read_bytes())
+    for stem in MODULES:
+        for page in (f"book/{stem}", "book/exercises"):
+            noted = {str(path) for path in env.dependencies[page]}
+            assert {str(extension.FOLDER / name) for name in (f"{stem}.py", "check/exercise.py")} <= noted
+
+
+@pytest.mark.parametrize(
+    "old", ["into_heads", "a tuple of four", "x, w_q", "Exercise 2", "Do one row by hand"]
+)
 def test_a_chapter_that_is_behind_the_package_stops_the_build(old, tmp_path):
     app = SimpleNamespace(srcdir=tmp_path)
     (tmp_path / "book").mkdir()
@@ -93,6 +105,11 @@ def count(page):
     return page.locator(".ticks span").first.inner_text().strip()
 
 
+def notice(page):
+    """What the page says of its storage, once however many counts it shows."""
+    return page.locator(".notice").inner_text()
+
+
 def kept(page):
     return json.loads(page.evaluate(f"localStorage.getItem('{KEY}')"))
 
@@ -101,7 +118,7 @@ def kept(page):
 def test_ticks_are_counted_kept_and_taken_back(stem, visit):
     page = visit().open(f"book/{stem}.html")
     of = len(MODULES[stem].chapter.exercises)
-    assert count(page) == f"0 of {of} solved." and ticks(page) == []
+    assert count(page) == f"0 of {of} solved." and ticks(page) == [] and notice(page) == ""
     boxes = page.locator(".tick input")
     boxes.nth(1).check()
     boxes.last.press("Space")
@@ -134,14 +151,14 @@ def test_what_cannot_be_read_is_put_aside_and_said_so(text, visit):
     page = visit().open("book/attention.html")
     page.evaluate("([key, text]) => localStorage.setItem(key, text)", [KEY, text])
     page.reload()
-    assert count(page).endswith("solved. Ticks that could not be read were put aside.")
+    assert notice(page) == "Ticks that could not be read were put aside."
     aside = page.evaluate("Object.keys(localStorage).filter((key) => key.includes('.aside-'))")
     assert [page.evaluate("(key) => localStorage.getItem(key)", key) for key in aside] == [text]
     page.reload()
-    assert count(page).endswith("solved.") and page.evaluate("localStorage.length") == 1
+    assert notice(page) == "" and page.evaluate("localStorage.length") == 1
     page.locator(".tick input").first.check()
     page.reload()
-    assert count(page).startswith("1 of") and count(page).endswith("solved.")
+    assert count(page).startswith("1 of") and notice(page) == ""
 
 
 @pytest.mark.parametrize("refused", ["getItem", "setItem"])
@@ -150,10 +167,12 @@ def test_without_storage_ticks_last_as_long_as_the_page(refused, visit):
     visitor.page.add_init_script(f"Storage.prototype.{refused} = () => {{ throw new DOMException('no'); }};")
     page = visitor.open("book/attention.html")
     page.locator(".tick input").first.check()
-    assert len(ticks(page)) == 1
-    assert count(page).endswith("This browser keeps no ticks: they are gone when you leave the page.")
+    assert len(ticks(page)) == 1 and count(page).startswith("1 of")
+    assert notice(page) == "This browser keeps no ticks: they are gone when you leave the page."
     page.reload()
     assert ticks(page) == []
+    visitor.open(HOW_TO)
+    assert (notice(page) != "") is (refused == "getItem")  # who only looks writes nothing
 
 
 def test_the_how_to_page_counts_the_whole_book_and_can_forget(visit):
@@ -252,8 +271,10 @@ def test_without_a_script_nothing_dead_is_shown(stem, chromium, address):
     page.goto(f"{address}/book/{stem}.html")
     assert page.locator(".tick:visible, .ticks:visible, .prediction:visible").count() == 0
     assert page.locator(".exercise .cell:visible").count() == len(MODULES[stem].chapter.exercises)
+    assert "need JavaScript" in page.locator("#exercises > p noscript:visible").inner_text()
     page.goto(f"{address}/{HOW_TO}")
     assert page.locator(".forget:visible, .ticks:visible").count() == 0
+    assert "need JavaScript" in page.locator("noscript:visible").inner_text()
     context.close()
 
 
@@ -268,3 +289,60 @@ def test_hints_solution_tick_and_form_are_reached_by_keyboard(visit):
         page.keyboard.press("Tab")
     assert seen[:7] == ["checkbox", "Hint 1", "Hint 2", "Hint 3", "text", "Check", "Solution"]
     assert box.locator("details").first.evaluate("(d) => d.open")
+
+
+# Everyone, everywhere
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@CHAPTERS
+def test_axe_finds_nothing_when_all_is_opened_and_answered(stem, theme, visit):
+    page = visit(width=390, theme=theme).open(f"book/{stem}.html")
+    page.evaluate("document.querySelectorAll('.exercise details').forEach((d) => { d.open = true; })")
+    predictions = [e for e in PREDICTED if e.chapter == stem]
+    for turn, exercise in enumerate(predictions):
+        say(exercise, page, exercise.expected if turn % 2 else next(iter(exercise.wrong)))
+    found = Axe().run(page, context={"include": [".exercise"]}).response["violations"]
+    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
+
+
+@EACH_PREDICTION
+def test_what_will_be_said_has_a_place_that_listens_before(exercise, visit):
+    """A live region that appears together with its words is not read out."""
+    form = visit().open(page_of(exercise)).locator(f'form[data-exercise="{extension.key(exercise)}"]')
+    assert form.get_by_role("status").count() == 1 and form.get_by_role("status").inner_text() == ""
+
+
+@pytest.mark.parametrize("width", [390, 900, 1280])
+def test_no_title_runs_into_the_tick(width, visit):
+    page = visit(width=width).open("book/attention.html")
+    for words in range(2, 24):
+        meet = page.locator(".exercise").first.evaluate(
+            """(box, words) => {
+              const title = box.querySelector("h3").firstChild;
+              title.textContent = `Exercise 1 · ${"word ".repeat(words)}`;
+              const range = document.createRange();
+              range.selectNode(title);
+              const tick = box.querySelector(".tick").getBoundingClientRect();
+              return [...range.getClientRects()].some((line) =>
+                line.right > tick.left && line.bottom > tick.top && line.top < tick.bottom);
+            }""",
+            words,
+        )
+        assert not meet, words
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_letters_of_choices_stand_in_one_line(width, visit):
+    page = visit(width=width).open("book/attention.html")
+    for radios in page.locator(".radios").all():
+        tops = {round(label.bounding_box()["y"]) for label in radios.locator("label").all()}
+        assert len(tops) == 1
+
+
+def test_paper_shows_what_is_open_and_no_control(visit):
+    page = visit().open("book/attention.html")
+    page.locator(".exercise details").first.evaluate("(hint) => { hint.open = true; }")
+    page.emulate_media(media="print")
+    assert page.locator(".exercise details:visible").count() == 1
+    assert page.locator(".tick:visible, .ticks:visible, .prediction:visible").count() == 0

@@ -260,9 +260,11 @@ class Implement(Exercise):
     def _meaning(self, raised: str, case: Case) -> list[str]:
         """What the learner's error means: the sentence of a slip that raises the same, or a general one."""
         for crash in self.crashes:
-            problem = guard.run(lambda crash=crash: crash.function(*case.tensors()), seconds=1).problem
-            if problem and problem[0] == raised:
-                return [crash.sentence]
+            try:
+                crash.function(*case.tensors())
+            except Exception as error:
+                if guard.describe(error)[0] == raised:
+                    return [crash.sentence]
         return [SHAPES] if SHAPES_CLASH.search(raised) else []
 
     def _difference(self, case: Case, answer: Answer) -> list[str | Picture]:
