@@ -420,7 +420,7 @@ def score_shape():
     form="one number",
 )
 def dot_product_spread():
-    """64 independent terms of variance 1 add up to variance 64: dot products spread as `sqrt(d_k)`, here 8."""
+    """64 independent terms of variance 1 add up to 64: dot products spread as `sqrt(d_k)`, here 8."""
     variance_of_one_term = 1.0  # E[q² k²] = E[q²] E[k²] = 1 · 1, and the mean is 0
     return (64 * variance_of_one_term) ** 0.5
 
