@@ -19,10 +19,19 @@ PORTS = range(8000, 8020)
 class Handler(SimpleHTTPRequestHandler):
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-cache")  # a rebuilt page shows at the next reload
+        for name, value in headers(Path(self.directory)):
+            self.send_header(name, value)
         super().end_headers()
 
     def log_message(self, *_: object) -> None:
         """A line for each request would bury the address."""
+
+
+def headers(folder: Path) -> list[list[str]]:
+    """What the build asks hosts to send with every file: the policy holds on an author's machine, too."""
+    asked = folder / "_headers"
+    lines = asked.read_text("utf8").splitlines()[1:] if asked.exists() else []
+    return [line.strip().split(": ", 1) for line in lines]
 
 
 class Server(ThreadingHTTPServer):

@@ -12,7 +12,7 @@ import torch
 
 from transformer_lab.models.number_reader import NumberReader
 from transformer_lab.training.number_reader import exact_match, split, train_number_reader
-from transformer_lab.widgets._asset import asset_script
+from transformer_lab.widgets._asset import asset_scripts
 from transformer_lab.widgets.attention_heads import export_number_reader
 
 MODELS = Path(__file__).parent.parent / "book" / "_assets" / "models"
@@ -27,12 +27,21 @@ def number_reader() -> tuple[NumberReader, str]:
     return model.eval(), f"reads {exact_match(model, test):.2%} of {len(test)} new numbers without a fault"
 
 
+def write(name: str, data: dict) -> int:
+    """Put the model's scripts in the place of older ones; returns their size in bytes."""
+    MODELS.mkdir(exist_ok=True)
+    for old in MODELS.glob(f"{name}.*.js"):
+        old.unlink()
+    scripts = asset_scripts(name, data)
+    for i, script in enumerate(scripts):
+        (MODELS / f"{name}.{i}.js").write_text(script, "utf8")
+    return sum(map(len, scripts))
+
+
 def main() -> None:
     model, quality = number_reader()
-    MODELS.mkdir(exist_ok=True)
-    script = asset_script("number_reader", export_number_reader(model))
-    (MODELS / "number_reader.js").write_text(script, "utf8")
-    print(f"number_reader: {quality}; {len(script):,} bytes")
+    size = write("number_reader", export_number_reader(model))
+    print(f"number_reader: {quality}; {size:,} bytes")
 
 
 if __name__ == "__main__":

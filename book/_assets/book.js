@@ -67,6 +67,21 @@
     show();
   }
 
+  // The book can be installed, and pages that were visited read without a network; but nothing is kept of a book
+  // that is being written: on an author's own machine, or opened from a file.
+  async function keepForTheTrain() {
+    if (!navigator.serviceWorker || /^(localhost|127\.0\.0\.1|\[::1\]|)$/.test(location.hostname)) return;
+    const at = (name) => new URL(root.dataset.content_root + name, location.href).href;
+    document.head.append(Object.assign(document.createElement("link"), { rel: "manifest", href: at("manifest.webmanifest") }));
+    await navigator.serviceWorker.register(at("service-worker.js"));
+    const { active } = await navigator.serviceWorker.ready;
+    const page = location.href.split(/[?#]/)[0];
+    const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
+    const pictures = [...document.images].map(({ src }) => src); // those that wait for the reader, too
+    const own = [page, ...loaded, ...pictures].filter((url) => url.startsWith(location.origin));
+    active.postMessage([...new Set(own)]);
+  }
+
   themeToggle();
   menuToggle();
   if (navigator.clipboard) // browsers offer it on secure pages only
@@ -76,4 +91,5 @@
   reachable();
   addEventListener("resize", reachable);
   followReader();
+  addEventListener("load", keepForTheTrain);
 })();

@@ -39,20 +39,30 @@
     return whole;
   }
 
-  // Trained weights are scripts, because a page opened from a file may fetch nothing else. Each calls this.
-  const assets = new Map(); // name -> promise of its data
-  const arrived = new Map();
-  globalThis.transformerLabAsset = (name, data) => arrived.set(name, data);
+  // Trained weights are scripts, because a page opened from a file may fetch nothing else: parts of one JSON text,
+  // each a call of `transformerLabAsset`. Every part says how many there are.
+  const arrived = new Map(); // "name.part" -> { count, text }
+  const asked = new Map(); // "name.part" -> promise of the same
+  globalThis.transformerLabAsset = (name, part, count, text) => arrived.set(`${name}.${part}`, { count, text });
 
-  function loadAsset(name) {
-    if (!assets.has(name)) assets.set(name, new Promise((resolve, reject) => {
+  function fetchPart(key) {
+    if (!asked.has(key)) asked.set(key, new Promise((resolve, reject) => {
       const script = document.createElement("script");
-      script.src = new URL(`models/${name}.js`, folder);
-      script.onload = () => { script.remove(); resolve(arrived.get(name)); };
-      script.onerror = () => { script.remove(); assets.delete(name); reject(); };
+      script.src = new URL(`models/${key}.js`, folder);
+      script.onload = () => { script.remove(); resolve(arrived.get(key)); };
+      script.onerror = () => { script.remove(); asked.delete(key); reject(); };
       document.head.append(script);
     }));
-    return assets.get(name);
+    return asked.get(key);
+  }
+
+  async function loadAsset(name, onProgress) {
+    const first = await fetchPart(`${name}.0`);
+    let here = 0;
+    const report = (part) => { here += 1; onProgress(here / first.count); return part; };
+    const numbers = [...Array(first.count).keys()];
+    const parts = await Promise.all(numbers.map((i) => fetchPart(`${name}.${i}`).then(report)));
+    return JSON.parse(parts.map(({ text }) => text).join(""));
   }
 
   /** Does what Python does in a notebook: answers a widget that asks for its trained weights. */
@@ -60,7 +70,8 @@
     model.on("change:asset_wanted", async () => {
       if (!model.get("asset_wanted")) return;
       try {
-        model.set("asset_data", await loadAsset(model.get("asset")));
+        const data = await loadAsset(model.get("asset"), (share) => model.set("asset_progress", share));
+        model.set("asset_data", data);
       } catch {
         model.set("asset_data", { error: "The model could not be loaded: check the connection and try again." });
       }
@@ -79,23 +90,36 @@
     return modules.get(text);
   }
 
+  const views = []; // { place, end }: what stands in the page, and how to take it down
+
+  /** Ends the views that are no longer in the page, and with its last view a model. */
+  function tidy() {
+    for (const view of views.filter(({ place }) => !place.isConnected)) {
+      views.splice(views.indexOf(view), 1);
+      view.end();
+    }
+  }
+
   async function begin(widget, record) {
     const model = new Model(stateOf(record));
     answerWishes(model);
-    await widget.initialize?.({ model });
-    return model;
+    const end = await widget.initialize?.({ model });
+    return { model, end, views: 0 };
   }
 
-  async function mount(view, records, models) {
-    const { model_id: id } = JSON.parse(view.textContent);
+  async function mount(script, records, models) {
+    const { model_id: id } = JSON.parse(script.textContent);
     const record = records[id];
     if (!record?.state?._esm) return; // not one of ours: what the page says there stays
     const place = document.createElement("div");
-    view.before(place);
+    script.before(place);
     try {
       const widget = await load(record.state._esm);
       if (!models.has(id)) models.set(id, begin(widget, record));
-      await widget.render({ model: await models.get(id), el: place });
+      const shared = await models.get(id);
+      const end = await widget.render({ model: shared.model, el: place });
+      shared.views += 1;
+      views.push({ place, end: () => { end?.(); shared.views -= 1; if (!shared.views) shared.end?.(); } });
     } catch (error) { // one broken widget says so in its place and leaves the others alone
       place.textContent = `This widget could not start: ${error.message}`;
     }
@@ -105,7 +129,8 @@
     const states = scripts("widget-state").map((script) => JSON.parse(script.textContent).state);
     const records = Object.assign({}, ...states);
     const models = new Map();
-    for (const view of scripts("widget-view")) mount(view, records, models);
+    for (const script of scripts("widget-view")) mount(script, records, models);
+    new MutationObserver(tidy).observe(document.body, { childList: true, subtree: true });
   }
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
   else start();

@@ -59,21 +59,24 @@ def reproduced(env, pagename):
     }
 
 
+def chapter_links(app, pagename, templatename, context, doctree):
+    """Where a reader takes this chapter to run it."""
+    path = Path(app.env.doc2path(pagename)) if doctree else Path()
+    if path.suffix == ".ipynb":
+        name = path.relative_to(app.srcdir).as_posix()
+        options = app.config.html_theme_options
+        context["download"] = f"_sources/{name}"
+        context["colab"] = colab_link(options["repository_url"], options["repository_branch"], name)
+
+
 def page_context(app, pagename, templatename, context, doctree):
     for kind in ("css_files", "script_files"):
         context[kind] = [f for f in context[kind] if _is_ours(f)]
     context["reproduced"] = reproduced(app.env, pagename)
-    options = app.config.html_theme_options
-    url, branch = options["repository_url"], options["repository_branch"]
-    context["repository"] = repository_link(url)
-    if doctree is None:  # a page without a source, such as the search
-        return
-    first = next(doctree.findall(nodes.paragraph), None)
-    context["description"] = first and " ".join(first.astext().split())
-    path = Path(app.env.doc2path(pagename)).relative_to(app.srcdir).as_posix()
-    if path.endswith(".ipynb"):
-        context["download"] = f"_sources/{path}"
-        context["colab"] = colab_link(url, branch, path)
+    context["repository"] = repository_link(app.config.html_theme_options["repository_url"])
+    if doctree is not None:  # the search has no source
+        first = next(doctree.findall(nodes.paragraph), None)
+        context["description"] = first and " ".join(first.astext().split())
 
 
 def _is_ours(file):
@@ -132,6 +135,7 @@ def setup(app):
     app.add_config_value("comments_config", {}, "html")  # Jupyter Book sets it, whoever listens
     app.add_js_file("book.js", loading_method="defer")
     app.set_translator("html", Translator)
+    app.connect("html-page-context", chapter_links, priority=100)  # before those who offer them
     app.connect("html-page-context", page_context, priority=900)  # after all who add files
     app.connect("html-collect-pages", front_door)
     app.connect("env-get-outdated", sources_changed)

@@ -1,5 +1,10 @@
-"""Widgets in pages: a directive that puts one on a Markdown page, and what every page with a widget needs."""
+"""Widgets in pages: a directive that puts one on a Markdown page, and what every page with a widget needs.
 
+A widget that brings its own module works in the page. Other controls, such as the sliders of ipywidgets, do
+nothing without a kernel: the page says so in their place, and where to find one.
+"""
+
+import html
 import json
 import re
 from pathlib import Path
@@ -30,10 +35,10 @@ class WidgetDirective(SphinxDirective):
                 self.env.note_dependency(str(path))
         model_id = f"{name}-{self.env.new_serialno('widget')}"
         view = {"model_id": model_id, "version_major": 2, "version_minor": 0}
-        html = script(WIDGET_VIEW_MIMETYPE, view) + script(
+        text = script(WIDGET_VIEW_MIMETYPE, view) + script(
             WIDGET_STATE_MIMETYPE, stored(getattr(widgets, name)(), model_id)
         )
-        return [nodes.raw("", html, format="html")]
+        return [nodes.raw("", text, format="html")]
 
 
 def stored(widget, model_id):
@@ -60,14 +65,30 @@ def page_context(app, pagename, templatename, context, doctree):
     records = {id_: record for text in states for id_, record in json.loads(text)["state"].items()}
 
     def place(view):
-        name = records[json.loads(view[1])["model_id"]]["state"]["_anywidget_id"].rpartition(".")[2]
-        wide, phone = HEIGHTS[name]
-        style = f"--tall: {wide}; --tall-phone: {phone}"
-        return f'<div class="widget" style="{style}">{NO_SCRIPT}{view[0]}</div>'
+        state = records.get(json.loads(view[1])["model_id"], {}).get("state", {})
+        return alive(view[0], state) if "_esm" in state else needs_kernel(context)
 
-    context["body"], count = scripts(WIDGET_VIEW_MIMETYPE).subn(place, body)
-    if count:
+    context["body"] = scripts(WIDGET_VIEW_MIMETYPE).sub(place, body)
+    if 'class="widget"' in context["body"]:
         app.add_js_file("widget-host.js", loading_method="defer")
+    else:  # a state that nothing reads
+        context["script_files"] = [f for f in context["script_files"] if not f.attributes.get("body")]
+
+
+def alive(view, state):
+    wide, phone = HEIGHTS.get(state["_anywidget_id"].rpartition(".")[2], (0, 0))
+    return f'<div class="widget" style="--tall: {wide}; --tall-phone: {phone}">{NO_SCRIPT}{view}</div>'
+
+
+def needs_kernel(context):
+    ways = []
+    if context.get("colab"):
+        ways.append(f'<a href="{html.escape(context["colab"])}">open this chapter in Colab</a>')
+    if context.get("download"):
+        notebook = html.escape(context["pathto"](context["download"], 1))
+        ways.append(f'<a href="{notebook}" download>download it as a notebook</a>')
+    where = f": {' or '.join(ways)} and run this cell." if ways else "."
+    return f'<p class="needs-kernel">The control that stands here needs a running kernel{where}</p>'
 
 
 def setup(app):

@@ -1,12 +1,11 @@
 """The built book, a server for it, and a browser that reaches nothing else."""
 
-import functools
 import gzip
 import shutil
 import subprocess
 import sys
 import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -15,6 +14,7 @@ from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
 from tests.strict import require
+from tools.serve import listen
 
 ROOT = Path(__file__).resolve().parents[2]
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
@@ -56,20 +56,22 @@ def book(tmp_path_factory, worker_id) -> Path:
     return folder
 
 
-class Handler(SimpleHTTPRequestHandler):
-    def log_message(self, *_) -> None:
-        """Say nothing: the tests look at what the browser got."""
-
-
-@pytest.fixture(scope="session")
-def address(book):
-    """Where the book is served."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=book)) as server:
+@contextmanager
+def served(folder: Path):
+    """Serve ``folder`` as ``make book`` does, with the headers that it asks for; gives the address."""
+    with listen(folder, [0]) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def address(book):
+    """Where the book is served."""
+    with served(book) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

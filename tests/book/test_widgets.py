@@ -1,21 +1,19 @@
 """The widgets and their host in a real browser, on a page that the test writes: no built book is needed."""
 
-import functools
 import json
 import re
 import shutil
-import threading
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from ipywidgets import Widget
 
-from tests.widgets.assets import load
+from book._ext.policy import policy
+from tests.widgets.assets import load, page_scripts
 from transformer_lab.widgets import NumberReaderHeads, QueryKeyValue
 
-from .conftest import ROOT, Handler
+from .conftest import ROOT, served
 
 pytestmark = pytest.mark.browser
 
@@ -23,11 +21,12 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 HEAD = (
     '<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8"><title>Widgets</title>'
-    '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-    "<style>body {{ margin: 1rem; background: {ground} }} h1 {{ color: #777; font-size: 1.6rem }}</style>"
-    '<script defer src="_static/widget-host.js"></script>'
+    f'<meta http-equiv="Content-Security-Policy" content="{policy(widgets=True)}">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    '<link rel="icon" href="_static/favicon.svg"><script defer src="_static/widget-host.js"></script>'
+    '<body style="margin: 1rem; color: #777; background: {ground}">'
 )
-MODEL_FILE = "_static/models/number_reader.js"
+MODEL_FILE = "_static/models/number_reader.0.js"
 
 
 def script(kind: str, data: dict) -> str:
@@ -41,9 +40,7 @@ def record(esm: str, **parts) -> dict:
 
 def write_page(folder: Path, widgets: list, extra: dict, theme: str) -> None:
     """A page as the book builds it, that holds these widgets and these further records of widget state."""
-    for name in ("widget-host.js", "models/number_reader.js"):
-        (folder / "_static" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / "book" / "_assets" / name, folder / "_static" / name)
+    shutil.copytree(ROOT / "book" / "_assets", folder / "_static", dirs_exist_ok=True)
     state = Widget.get_manager_state(widgets=widgets)["state"] | extra
     ids = [widget.model_id for widget in widgets] + list(extra)
     views = "".join(f'<div class="widget">{script(VIEW, {"model_id": id_})}</div>' for id_ in ids)
@@ -55,9 +52,6 @@ def write_page(folder: Path, widgets: list, extra: dict, theme: str) -> None:
 @pytest.fixture
 def show(chromium, tmp_path):
     """``show(widget, ...)`` -> a page of a reader who meets no error, unless ``faults`` says otherwise."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=tmp_path))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
     contexts, complaints = [], []
 
     def begin(*widgets, extra=None, width=1280, theme="light", from_file=False, faults=False, **options):
@@ -68,17 +62,14 @@ def show(chromium, tmp_path):
         if not faults:
             page.on("console", lambda m: m.type in ("error", "warning") and complaints.append(m.text))
             page.on("pageerror", lambda error: complaints.append(str(error)))
-        address = tmp_path.as_uri() if from_file else f"http://127.0.0.1:{server.server_port}"
-        page.goto(f"{address}/page.html")
+        page.goto(f"{tmp_path.as_uri() if from_file else address}/page.html")
         page.wait_for_function("(n) => document.querySelectorAll('.tl-widget').length >= n", arg=len(widgets))
         return page
 
-    yield begin
-    for context in contexts:
-        context.close()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with served(tmp_path) as address:
+        yield begin
+        for context in contexts:
+            context.close()
     assert complaints == []
 
 
@@ -397,7 +388,6 @@ def test_binary_values_are_decoded(show):
 @pytest.mark.parametrize("widget", [QueryKeyValue, NumberReaderHeads])
 def test_clean_up_leaves_nothing_behind(show, widget):
     page = show(widget())
-    asset = (ROOT / "book" / "_assets" / "models" / "number_reader.js").read_text("utf8")
     page.evaluate(
         """async (data) => {
           const text = JSON.parse(document.querySelector('script[type*="widget-state"]').textContent);
@@ -418,7 +408,7 @@ def test_clean_up_leaves_nothing_behind(show, widget):
           globalThis.clean = module.default.render({ model, el: place });
           globalThis.view = place.firstChild;
         }""",
-        load(asset, "number_reader"),
+        load(page_scripts("number_reader"), "number_reader"),
     )
     assert listeners(page) > 5 and page.evaluate("handlers.size") >= 1
     page.evaluate("clean()")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.strict import require
-from tests.widgets.assets import load, tensor
+from tests.widgets.assets import load, page_scripts, tensor
 from transformer_lab.attention import MultiHeadAttention, attention
 from transformer_lab.models.number_reader import VOCABULARY, NumberReader, tokenize
 from transformer_lab.training.number_reader import number_words, sample_numbers
@@ -21,7 +21,6 @@ from transformer_lab.widgets.attention_heads import export_number_reader
 
 HERE = Path(__file__).parent
 NODE = Path(sys.executable).with_name("node")
-PAGE_MODEL = HERE.parents[1] / "book" / "_assets" / "models" / "number_reader.js"
 
 
 def randn(*shape: int) -> torch.Tensor:
@@ -61,7 +60,7 @@ def multi_head_cases():
 
 
 def number_readers():
-    trained = load(PAGE_MODEL.read_text("utf8"), "number_reader")
+    trained = load(page_scripts("number_reader"), "number_reader")
     model = NumberReader(**trained["config"])
     model.load_state_dict({name: tensor(record) for name, record in trained["tensors"].items()})
     yield model

@@ -2,9 +2,14 @@
 
 import base64
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import torch
+
+MODELS = Path(__file__).parents[2] / "book" / "_assets" / "models"
+CALL = re.compile(r'globalThis\.transformerLabAsset\("(\w+)", (\d+), (\d+), ("[^\n]*")\);\n')
 
 
 def tensor(record: dict) -> torch.Tensor:
@@ -12,8 +17,17 @@ def tensor(record: dict) -> torch.Tensor:
     return torch.from_numpy(flat).reshape(record["shape"])
 
 
-def load(script: str, name: str) -> dict:
-    """The data in a script that ``asset_script`` wrote."""
-    start, end = f'globalThis.transformerLabAsset("{name}", ', ");\n"
-    assert script.startswith(start) and script.endswith(end)
-    return json.loads(script.removeprefix(start).removesuffix(end))
+def load(scripts: list[str], name: str) -> dict:
+    """The data in scripts that ``asset_scripts`` wrote."""
+    text = ""
+    for i, script in enumerate(scripts):
+        found, part, count, piece = CALL.fullmatch(script).groups()
+        assert (found, int(part), int(count)) == (name, i, len(scripts))
+        text += json.loads(piece)
+    return json.loads(text)
+
+
+def page_scripts(name: str) -> list[str]:
+    """The scripts of a model that the book's pages load, in order."""
+    files = sorted(MODELS.glob(f"{name}.*.js"), key=lambda path: int(path.suffixes[0][1:]))
+    return [path.read_text("utf8") for path in files]

@@ -7,7 +7,7 @@ from traitlets import TraitError
 
 from transformer_lab.models.number_reader import VOCABULARY, NumberReader
 from transformer_lab.widgets import NumberReaderHeads
-from transformer_lab.widgets._asset import asset_bytes, asset_script
+from transformer_lab.widgets._asset import asset_bytes, asset_scripts
 
 from .assets import load, tensor
 
@@ -75,9 +75,12 @@ def test_a_model_of_any_dtype_travels_as_float32():
     assert_close(tensor(data["tensors"]["embed.weight"]), model.embed.weight.data.float(), rtol=0, atol=0)
 
 
-def test_a_script_gives_back_what_was_put_in():
-    data = {"config": {}, "vocabulary": ["<pad>", "</script>"], "tensors": {}}
-    assert load(asset_script("some_model", data), "some_model") == data
+@pytest.mark.parametrize(("size", "count"), [(1, 1), (5000, 4)])
+def test_scripts_give_back_what_was_put_in(size, count):
+    data = {"config": {}, "vocabulary": ["<pad>", "</script>", "\u2028é\"'\\"] * size, "tensors": {}}
+    scripts = asset_scripts("some_model", data)
+    assert len(scripts) == count
+    assert load(scripts, "some_model") == data
 
 
 def test_repr_is_the_same_for_the_same_state():
