@@ -45,10 +45,12 @@
 
   // What scrolls sideways must be reachable by keyboard; what does not must not be a stop on the way.
   function reachable() {
-    for (const box of document.querySelectorAll("pre, .scroll, .output.text_html, .tag_wide .cell_output")) {
-      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    const boxes = [...document.querySelectorAll("pre, .scroll, .output.text_html, .tag_wide .cell_output")];
+    const wide = boxes.map((box) => box.scrollWidth > box.clientWidth); // all reads, then all writes: one layout
+    boxes.forEach((box, i) => {
+      if (wide[i]) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
-    }
+    });
   }
 
   function followReader() {
@@ -88,8 +90,10 @@
     document.querySelectorAll(".highlight").forEach((block) => {
       if (!block.closest(".cell_output")) copyButton(block);
     });
-  reachable();
-  addEventListener("resize", reachable);
-  followReader();
-  addEventListener("load", keepForTheTrain);
+  addEventListener("load", () => requestAnimationFrame(() => setTimeout(() => { // what measures, after the first paint
+    reachable();
+    addEventListener("resize", reachable);
+    followReader();
+    keepForTheTrain();
+  })));
 })();

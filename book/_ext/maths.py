@@ -95,6 +95,8 @@ def stylesheet(dist, target):
     """KaTeX's CSS with the one font format that every browser of today reads, and those fonts."""
     css = (dist / "katex.min.css").read_text("utf8")
     css = re.sub(r',url\([^)]*\.(?:woff|ttf)\) format\("(?:woff|truetype)"\)', "", css)
+    version = json.loads((dist.parent / "package.json").read_text())["version"]
+    css = css.replace(".woff2)", f".woff2?v={version})")  # so that browsers may keep a font for ever
     (target / "fonts").mkdir(parents=True, exist_ok=True)
     (target / "katex.css").write_text(css, "utf8")
     for font in (dist / "fonts").glob("*.woff2"):
@@ -107,8 +109,7 @@ def prepare(app):
     build = Path(app.outdir).parent / "katex"
     dist = install(build)
     static = build / "static"
-    if not (static / "katex" / "katex.css").exists():
-        stylesheet(dist, static / "katex")
+    stylesheet(dist, static / "katex")
     app.config.html_static_path.append(str(static))
     app.builder.katex = Katex(dist / "katex.mjs")
 

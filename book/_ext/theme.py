@@ -70,18 +70,15 @@ def chapter_links(app, pagename, templatename, context, doctree):
 
 
 def page_context(app, pagename, templatename, context, doctree):
+    live = 'class="widget"' in context.get("body", "")  # else nobody would read the states
+    context["states"] = [f for f in context["script_files"] if f.attributes.get("body") and live]
     for kind in ("css_files", "script_files"):
-        context[kind] = [f for f in context[kind] if _is_ours(f)]
+        context[kind] = [f for f in context[kind] if Path(str(f.filename or "")).name in ASSETS]
     context["reproduced"] = reproduced(app.env, pagename)
     context["repository"] = repository_link(app.config.html_theme_options["repository_url"])
     if doctree is not None:  # the search has no source
         first = next(doctree.findall(nodes.paragraph), None)
         context["description"] = first and " ".join(first.astext().split())
-
-
-def _is_ours(file):
-    """Scripts with a body are the stored state of a notebook's widgets."""
-    return Path(str(file.filename or "")).name in ASSETS or bool(getattr(file, "attributes", {}).get("body"))
 
 
 def footers_out_of_date(app, env):

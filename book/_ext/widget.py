@@ -71,8 +71,6 @@ def page_context(app, pagename, templatename, context, doctree):
     context["body"] = scripts(WIDGET_VIEW_MIMETYPE).sub(place, body)
     if 'class="widget"' in context["body"]:
         app.add_js_file("widget-host.js", loading_method="defer")
-    else:  # a state that nothing reads
-        context["script_files"] = [f for f in context["script_files"] if not f.attributes.get("body")]
 
 
 def alive(view, state):

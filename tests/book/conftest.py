@@ -57,9 +57,9 @@ def book(tmp_path_factory, worker_id) -> Path:
 
 
 @contextmanager
-def served(folder: Path):
+def served(folder: Path, port: int = 0):
     """Serve ``folder`` as ``make book`` does, with the headers that it asks for; gives the address."""
-    with listen(folder, [0]) as server:
+    with listen(folder, [port]) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -75,12 +75,18 @@ def address(book):
 
 
 @pytest.fixture(scope="session")
-def chromium():
+def launch():
+    """``launch(flag, ...)`` -> a browser with further flags."""
     require(CHROMIUM is not None, "the built pages were not opened: there is no Chromium on this machine")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+        yield lambda *flags: playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
+
+
+@pytest.fixture(scope="session")
+def chromium(launch):
+    browser = launch()
+    yield browser
+    browser.close()
 
 
 class Visit:

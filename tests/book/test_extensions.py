@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from book._ext import maths, notation, theme
+from book._ext import maths, notation, theme, widget
 from transformer_lab import notation as alphabet
 
 from .conftest import JUPYTER_BOOK, ROOT
@@ -104,13 +105,14 @@ def small_book(book, tmp_path):
     def build(text):
         config = yaml.safe_load((ROOT / "_config.yml").read_text())
         settings = config["sphinx"]["config"]
-        settings["html_static_path"] = []
+        settings["html_static_path"] = [str(ROOT / "book" / "_assets")]
         settings["extensions"].remove("sphinxcontrib.bibtex")
         del config["bibtex_bibfiles"], config["html"]["favicon"]
         config["exclude_patterns"].remove("*.md")
         (tmp_path / "_config.yml").write_text(yaml.safe_dump(config))
         (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: page\n")
-        (tmp_path / "page.md").write_text(text)
+        if text:
+            (tmp_path / "page.md").write_text(text)
         shutil.copytree(KATEX, tmp_path / "_build" / "katex", dirs_exist_ok=True)
         done = subprocess.run(
             [JUPYTER_BOOK, "build", str(tmp_path), "-W", "-n"],
@@ -128,6 +130,48 @@ def test_a_wrong_formula_stops_the_build_and_names_the_page(small_book):
         said, page = small_book("# A page\n\nSo $\\frac{1$ it is.")
         assert "page.md: KaTeX parse error" in said and r"in the formula \frac{1" in said
         assert not page.exists()
+
+
+KERNEL_ONLY = """import ipywidgets, nbformat, sys
+from transformer_lab.widgets import QueryKeyValue
+cell = nbformat.v4.new_code_cell("show()", execution_count=1)
+kind = "application/vnd.jupyter.widget-view+json"
+views = [ipywidgets.IntSlider()] + [QueryKeyValue()] * (sys.argv[1] == "both")
+for widget in views:
+    view = {"model_id": widget.model_id, "version_major": 2, "version_minor": 0}
+    cell.outputs.append(nbformat.v4.new_output("display_data", data={kind: view, "text/plain": "a widget"}))
+state = ipywidgets.Widget.get_manager_state(widgets=views)
+lost = {"model_id": "lost", "version_major": 2, "version_minor": 0}
+cell.outputs.append(nbformat.v4.new_output("display_data", data={kind: lost}))
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A page"), cell])
+notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+notebook.metadata.widgets = {"application/vnd.jupyter.widget-state+json": state}
+nbformat.write(notebook, sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("which", ["one", "both"])
+def test_a_control_that_needs_a_kernel_says_so_and_is_not_started(which, small_book, tmp_path):
+    make = [sys.executable, "-c", KERNEL_ONLY, which, tmp_path / "page.ipynb"]
+    subprocess.run(make, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    said, page = small_book(None)
+    html = page.read_text("utf8")
+    assert "build succeeded" in said
+    assert html.count('<p class="needs-kernel">The control that stands here needs a running kernel: ') == 2
+    assert html.count('<a href="_sources/page.ipynb" download>download it as a notebook</a>') == 2
+    assert html.count("widget-view+json") == html.count('class="widget"') == (which == "both")
+    assert ("widget-host.js" in html) == ("widget-state+json" in html) == (which == "both")
+
+
+def test_colab_is_offered_where_it_can_open_the_chapter():
+    ways = {"colab": "https://colab.test/a&b", "download": "_sources/x.ipynb"}
+    context = {**ways, "pathto": lambda link, _: link}
+
+    assert widget.needs_kernel(context) == (
+        '<p class="needs-kernel">The control that stands here needs a running kernel: '
+        '<a href="https://colab.test/a&amp;b">open this chapter in Colab</a> or '
+        '<a href="_sources/x.ipynb" download>download it as a notebook</a> and run this cell.</p>'
+    )
 
 
 def test_an_unknown_widget_is_named(small_book):

@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlparse
+from urllib.request import urlopen
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 
+from book._ext.policy import FIRST_PAINT, policy
 from transformer_lab import notation
 
 from .conftest import ROOT, build
@@ -19,6 +21,7 @@ FLATTEN = """() => {
     for (const code of document.querySelectorAll("pre")) code.textContent = code.textContent;
     for (const formula of document.querySelectorAll(".katex-html")) formula.textContent = "formula";
 }"""  # thousands of spans, of which axe looks at each for seconds: their colours have a test of their own
+STATE = "application/vnd.jupyter.widget-state+json"
 pytestmark = pytest.mark.browser
 
 
@@ -45,10 +48,23 @@ def test_every_link_leads_somewhere(book, soups):
     assert lost == []
 
 
-def test_every_link_out_is_secure(soups):
-    links = {a["href"] for soup in soups.values() for a in soup.find_all("a", href=re.compile("^[a-z]+:"))}
-    assert {link for link in links if not link.startswith("https://")} == set()
-    assert not any("example.org" in link for link in links)  # the placeholder of repository.url leads nowhere
+def test_every_link_out_is_secure_and_says_that_it_leads_out(soups):
+    links = [a for soup in soups.values() for a in soup.find_all("a", href=re.compile("^[a-z]+:"))]
+    assert {a["href"] for a in links if not a["href"].startswith("https://")} == set()
+    assert [a["href"] for a in links if "example.org" in a["href"]] == []  # a placeholder leads nowhere
+    assert [a["href"] for a in links if not {"external", "noopener"} <= set(a.get("rel", ()))] == []
+
+
+def test_no_page_holds_code_that_the_policy_does_not_name(soups):
+    for path, soup in soups.items():
+        tag = soup.find("meta", attrs={"http-equiv": "Content-Security-Policy"})
+        assert tag["content"] == policy(widgets=bool(soup.select(".widget"))), path.name
+        inline = [tag.string for tag in soup.find_all("script", src=False, type=False)]
+        assert inline == [FIRST_PAINT] * (path.name != "index.html"), path.name
+        assert all(tag["type"].endswith("json") for tag in soup.find_all("script", type=True)), path.name
+        assert soup.find_all("style") == [] and "javascript:" not in str(soup), path.name
+        handlers = [name for tag in soup.find_all(True) for name in tag.attrs if name.startswith("on")]
+        assert handlers == [], path.name
 
 
 def test_every_picture_is_described(soups):
@@ -89,6 +105,9 @@ def test_scripts_and_styles_come_only_where_they_are_used(book, soups):
         assert ("widget-host.js" in files) == bool(soup.select(".widget")), name
         assert ("katex.css" in styles) == bool(soup.select(".katex")), name
         assert ("exercises.js" in files) == bool(soup.select(".ticks")), name
+        assert [tag["type"] for tag in soup.select("script[type*=widget-state]")] == [STATE] * bool(
+            soup.select(".widget")
+        ), name
         if name != "search.html":
             assert files <= {"book.js", "exercises.js", "widget-host.js"}, name
         assert styles <= {"book.css", "katex.css"}, name
@@ -161,6 +180,50 @@ def test_a_page_is_light(name, visit):
     reader = visit()
     reader.open(name)
     assert 2_000 < reader.weight < 250_000
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+def test_the_policy_stops_what_it_does_not_name(from_file, visit):
+    reader = visit()
+    page = reader.open("book/attention.html", from_file=from_file)
+    module = """export let run;
+      try { run = Function("return true")(); } catch { run = false; }"""
+    run, stopped = page.evaluate(
+        """async (module) => {
+          const stopped = new Set();
+          addEventListener("securitypolicyviolation", (event) => stopped.add(event.effectiveDirective));
+          const add = (tag, parts) => document.head.append(Object.assign(document.createElement(tag), parts));
+          add("script", { textContent: "globalThis.taken = true" });
+          add("script", { src: "https://elsewhere.test/x.js" });
+          add("style", { textContent: "body { color: red }" });
+          document.body.setAttribute("onclick", "globalThis.taken = true");
+          document.body.click();
+          new Image().src = "https://elsewhere.test/pixel.png";
+          await fetch("https://elsewhere.test/").catch(() => {});
+          const { run } = await import(URL.createObjectURL(new Blob([module], { type: "text/javascript" })));
+          await new Promise((resolve) => setTimeout(resolve, 200));
+          return [globalThis.taken ?? run, [...stopped].sort()];
+        }""",
+        module,
+    )
+    kinds = ["connect-src", "img-src", "script-src", "script-src-attr", "script-src-elem", "style-src-elem"]
+    assert (run, stopped) == (False, kinds)
+    assert len(reader.complaints) >= len(kinds)
+    reader.complaints.clear()
+
+
+def test_hosts_are_asked_for_the_same_policy(address):
+    with urlopen(f"{address}/book/intro.html") as answer:
+        assert answer.headers["Content-Security-Policy"].startswith(policy(widgets=True))
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_no_page_keeps_cookies(visit):
+    reader = visit()
+    for name in PAGES:
+        reader.open(name)
+    assert reader.page.context.cookies() == []
 
 
 def test_the_front_door_leads_to_the_home_page(visit, address):
