@@ -74,7 +74,8 @@
   async function keepForTheTrain() {
     if (!navigator.serviceWorker || /^(localhost|127\.0\.0\.1|\[::1\]|)$/.test(location.hostname)) return;
     const at = (name) => new URL(root.dataset.content_root + name, location.href).href;
-    document.head.append(Object.assign(document.createElement("link"), { rel: "manifest", href: at("manifest.webmanifest") }));
+    const manifest = { rel: "manifest", href: at("manifest.webmanifest") };
+    document.head.append(Object.assign(document.createElement("link"), manifest));
     await navigator.serviceWorker.register(at("service-worker.js"));
     const { active } = await navigator.serviceWorker.ready;
     const page = location.href.split(/[?#]/)[0];

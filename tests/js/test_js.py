@@ -138,6 +138,16 @@ def query_cases():
         yield {"state": state, "output": output[0].tolist(), "weights": weights[0].tolist()}
 
 
+def scaling_cases():
+    """The mean of the largest weight, over 4,000 random queries with their keys."""
+    for d_k, n_keys in [(1, 2), (4, 8), (64, 8), (256, 12)]:
+        scores = (torch.randn(4000, 1, d_k) @ torch.randn(4000, d_k, n_keys)).squeeze(1)
+        for divided in (False, True):
+            weights = (scores / d_k**0.5 if divided else scores).softmax(-1)
+            expected = weights.amax(-1).mean().item()
+            yield {"d_k": d_k, "n_keys": n_keys, "divided": divided, "expected": expected}
+
+
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory) -> Path:
     torch.manual_seed(0)
@@ -149,6 +159,7 @@ def cases(tmp_path_factory) -> Path:
         "readers": list(reader_cases()),
         "texts": text_cases(),
         "queries": list(query_cases()),
+        "scaling": list(scaling_cases()),
         "widget": {name: getattr(widget, name) for name in ("tokens", "q", "k", "v", "divisor")},
         "cividis": [matplotlib.colormaps["cividis"](i / 100)[:3] for i in range(101)],
     }

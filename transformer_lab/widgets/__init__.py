@@ -2,5 +2,6 @@
 
 from .attention_heads import NumberReaderHeads
 from .attention_qkv import QueryKeyValue
+from .attention_scaling import AttentionScaling
 
-__all__ = ["NumberReaderHeads", "QueryKeyValue"]
+__all__ = ["AttentionScaling", "NumberReaderHeads", "QueryKeyValue"]

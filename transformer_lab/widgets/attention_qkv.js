@@ -1,5 +1,6 @@
 // One query meets a few keys: scores, weights and output follow the reader's hand.
 // traits (see attention_qkv.py): tokens, asking, q, k, v, divisor, start.
+import { CONTROLS_LOOK, slider } from "./controls.js";
 import { announcer, element, follow, frame, put, svg, wear, write } from "./parts.js";
 import { format, plane, PLANE_LOOK } from "./plane.js";
 import { dot, softmax, weightedSum } from "./runtime.js";
@@ -88,10 +89,7 @@ const LOOK = `
   height: 1rem; border-radius: .25rem; background: color-mix(in srgb, var(--muted) 16%, transparent);
 }
 .tl-qkv .tl-bar > div { height: 100%; min-width: 2px; border-radius: inherit; background: var(--muted); }
-.tl-qkv .tl-controls { display: flex; flex-wrap: wrap; gap: .3rem .9rem; align-items: center; }
-.tl-qkv label { display: flex; flex: 1 1 17rem; gap: .6rem; align-items: center; white-space: nowrap; }
-.tl-qkv label input { flex: 1; min-width: 0; height: 2.25rem; }
-.tl-qkv .tl-controls > .tl-number { min-width: 7.5rem; }
+.tl-qkv .tl-slider .tl-number { min-width: 7.5rem; }
 .tl-qkv .tl-controls > button { margin-left: auto; }
 @container (min-width: 34rem) {
   .tl-qkv { grid-template: "coach coach" "keys values" "table table" "controls controls" / 1fr 1fr; }
@@ -107,7 +105,7 @@ const LOOK = `
 function render({ model, el }) {
   const life = new AbortController();
   const { signal } = life;
-  wear(PLANE_LOOK + LOOK, signal);
+  wear(PLANE_LOOK + CONTROLS_LOOK + LOOK, signal);
   const tokens = model.get("tokens");
   const coach = makeCoach(tasks(tokens), signal);
   const meeting = makeMeeting(model, tokens, signal);
@@ -240,24 +238,23 @@ function tableRow(word) {
 }
 
 function makeControls(model, signal) {
-  const slider = element("input", { type: "range", min: -3, max: 4, step: 0.25 }); // log2: 1 and √2 are steps
-  const divided = element("span", { class: "tl-number", "aria-hidden": "true" }); // the slider itself says it
+  const divide = slider({
+    label: "Divide by", min: -3, max: 4, step: 0.25, say: divisorInWords, signal, // log2: 1 and √2 are steps
+    onInput: (power) => model.set("divisor", 2 ** power), onRelease: () => model.save_changes(),
+  });
   const reset = element("button", { type: "button" }, "Reset");
-  const root = element("div", { class: "tl-controls" }, element("label", {}, "Divide by", slider), divided, reset);
-  slider.addEventListener("input", () => model.set("divisor", 2 ** Number(slider.value)), { signal });
-  slider.addEventListener("change", () => model.save_changes(), { signal });
   reset.addEventListener("click", () => {
     for (const [name, value] of Object.entries(model.get("start"))) model.set(name, value);
     model.save_changes();
   }, { signal });
-  function draw({ divisor }) {
-    const isRoot = Math.abs(divisor - Math.SQRT2) < 0.005;
-    const name = format(divisor) + (isRoot ? " = √dₖ" : divisor === 1 ? ": not at all" : "");
-    slider.value = Math.log2(divisor);
-    put(slider, { "aria-valuetext": name });
-    write(divided, name);
-  }
-  return { root, draw };
+  const root = element("div", { class: "tl-controls" }, divide.root, reset);
+  return { root, draw: ({ divisor }) => divide.draw(Math.log2(divisor)) };
+}
+
+function divisorInWords(power) {
+  const divisor = 2 ** power;
+  const isRoot = Math.abs(divisor - Math.SQRT2) < 0.005;
+  return format(divisor) + (isRoot ? " = √dₖ" : divisor === 1 ? ": not at all" : "");
 }
 
 function pair(vector) {

@@ -3,15 +3,15 @@
 import math
 from pathlib import Path
 
-import anywidget
 import traitlets as t
 
+from ._base import BookWidget
 from ._bundle import bundle
 
 REACH = 3.0  # the planes show coordinates from -REACH to REACH
 
 
-class QueryKeyValue(anywidget.AnyWidget):
+class QueryKeyValue(BookWidget):
     """Drag the query and the keys; scores, weights and output follow.
 
     Traits:
@@ -33,8 +33,6 @@ class QueryKeyValue(anywidget.AnyWidget):
     start = t.Dict(read_only=True).tag(sync=True)  # what the reset button goes back to
 
     def __init__(self, **traits) -> None:
-        if unknown := sorted(traits.keys() - set(self.class_trait_names())):
-            raise TypeError(f"QueryKeyValue has no trait {unknown[0]!r}")
         super().__init__(**traits)
         moves = ("q", "k", "v", "divisor")
         self.set_trait("start", {name: getattr(self, name) for name in moves})
