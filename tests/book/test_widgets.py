@@ -11,7 +11,8 @@ from ipywidgets import Widget
 
 from book._ext.policy import policy
 from tests.widgets.assets import load, page_scripts
-from transformer_lab.widgets import NumberReaderHeads, QueryKeyValue
+from transformer_lab.widgets import AttentionScaling, NumberReaderHeads, QueryKeyValue
+from transformer_lab.widgets._asset import asset_scripts
 
 from .conftest import ROOT, served
 
@@ -203,6 +204,91 @@ def test_screen_readers_hear_it_once_it_stands_still(show):
     assert re.search(r"Query \(1\.30, 0\.30\)\. Weights: the 0\.\d\d, .* Output \(", spoken.inner_text())
 
 
+# Why scores are divided
+
+
+def legend(page) -> list[float]:
+    return [float(text.split()[-1]) for text in page.locator(".tl-legend span").all_inner_texts()]
+
+
+def shares(page) -> list[float]:
+    return [float(text.split()[-1]) for text in page.get_by_role("option").all_inner_texts()]
+
+
+def test_a_wider_query_sharpens_the_softmax_and_dividing_undoes_it(show):
+    page = show(AttentionScaling())
+    width, switch = page.get_by_role("spinbutton", name="dₖ"), page.get_by_role("switch")
+    assert width.get_attribute("aria-valuetext") == "4" and len(shares(page)) == 8
+    before = legend(page)
+    width.press("End")
+    assert width.inner_text() == "256" and page.get_by_role("button", name="dₖ: more").is_disabled()
+    assert max(shares(page)) > 0.9 and legend(page)[0] > 0.9 > 0.5 > legend(page)[1]
+    switch.press("Space")
+    assert max(shares(page)) < 0.9 and "divided" in page.locator(".tl-said").inner_text()
+    page.get_by_role("button", name="dₖ: less").click()
+    assert width.inner_text() == "128"
+    width.press("Home")
+    for key in ("ArrowUp", "ArrowRight", "ArrowRight", "ArrowLeft"):
+        width.press(key)
+    assert legend(page) == before
+
+
+def test_fewer_keys_share_among_fewer(show):
+    page = show(AttentionScaling())
+    keys = handle(page, "Keys")
+    keys.press("Home")
+    assert keys.get_attribute("aria-valuetext") == "2" and sum(shares(page)) == pytest.approx(1, abs=0.011)
+    keys.press("End")
+    assert len(shares(page)) == 12
+
+
+def test_the_strip_and_another_draw(show):
+    page = show(AttentionScaling())
+    first, said = shares(page), page.locator(".tl-said")
+    assert said.inner_text().startswith("The largest weight goes to key 4")
+    page.get_by_role("option").nth(6).hover()
+    assert said.inner_text().startswith("Key 7 has q · k = ")
+    page.get_by_role("option").first.focus()
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "End", "ArrowRight"):
+        page.keyboard.press(key)
+    assert said.inner_text().startswith("Key 8")
+    assert page.locator("[role=option][aria-selected=true]").inner_text().startswith("key 8")
+    assert page.locator("[role=option][tabindex='0']").count() == 1
+    page.get_by_role("button", name="Another draw").click()
+    assert shares(page) != first and "largest weight goes to" in said.inner_text()
+
+
+def test_the_plot_has_a_cursor_that_reads_its_lines(show):
+    page = show(AttentionScaling())
+    plot = handle(page, "The largest of the weights")
+    one, other = legend(page)
+    assert plot.get_attribute("aria-valuetext") == f"dₖ 4: q · k {one:.2f}, q · k ÷ √dₖ {other:.2f}"
+    plot.press("ArrowRight")
+    assert page.get_by_role("spinbutton").inner_text() == "8"
+    plot.press("Home")
+    assert page.get_by_role("spinbutton").inner_text() == "1" and legend(page)[0] == legend(page)[1]
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 20, box["y"] + 80)
+    assert page.get_by_role("spinbutton").inner_text() == "256"
+    spots = page.locator(".tl-spot")
+    assert spots.nth(0).bounding_box()["y"] < spots.nth(1).bounding_box()["y"]
+    page.set_viewport_size(
+        {"width": 360, "height": 800}
+    )  # letters keep their size, the lines take the room there is
+    page.wait_for_function("document.querySelector('.tl-plot line').getAttribute('x2') < 330")
+    assert page.locator(".tl-plot text").first.evaluate("(text) => getComputedStyle(text).fontSize") == "12px"
+
+
+@pytest.mark.parametrize(("motion", "running"), [("reduce", 0), ("no-preference", 1)])
+def test_nothing_moves_by_itself_for_who_asked_for_less_motion(show, motion, running):
+    page = show(AttentionScaling(), reduced_motion=motion)
+    moving = page.evaluate("""() => {
+        document.querySelector("[role=switch]").click();
+        return document.getAnimations().length;
+    }""")
+    assert moving == running
+
+
 # The trained model
 
 
@@ -374,6 +460,52 @@ def test_a_broken_widget_says_so_and_leaves_the_others_alone(show):
     assert place(page, "query of sat") == [1.3, 0.3]
 
 
+LIVES = """
+const say = (word) => { globalThis.said = [...(globalThis.said ?? []), word]; };
+export default {
+  initialize() { say("model begins"); return () => say("model ends"); },
+  render({ el }) { el.className = "tl-widget"; say("view begins"); return () => say("view ends"); },
+};"""
+
+
+def test_a_view_that_leaves_the_page_is_ended_and_with_the_last_view_its_model(show, tmp_path):
+    page = show(extra={"lives": record(LIVES)})
+    page.wait_for_function("globalThis.said?.length === 2")
+    page.evaluate("document.querySelector('.widget').remove()")
+    page.wait_for_function("said.length === 4")
+    assert page.evaluate("said") == ["model begins", "view begins", "view ends", "model ends"]
+
+
+def test_a_large_model_comes_in_parts_and_shows_how_far_it_is(show, tmp_path):
+    vocabulary = [f"word {i} of many" for i in range(20_000)]
+    scripts = asset_scripts("large", {"vocabulary": vocabulary})
+    assert len(scripts) > 5
+    esm = """export default { render({ model, el }) {
+      el.className = "tl-widget";
+      const seen = [];
+      model.on("change:asset_progress", () => seen.push(model.get("asset_progress")));
+      model.on("change:asset_data", () => {
+        const { error, vocabulary } = model.get("asset_data");
+        el.textContent = error ?? `${vocabulary.length} words: ${seen.map((share) => share.toFixed(2))}`;
+      });
+      globalThis.ask = () => model.set("asset_wanted", true);
+    } };"""
+    page = show(extra={"large": record(esm, state={"asset": "large"})}, faults=True)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    for i, script in enumerate(scripts[:-1]):
+        (tmp_path / "_static" / "models" / f"large.{i}.js").write_text(script, "utf8")
+    page.evaluate("ask()")
+    page.get_by_text("could not be loaded").wait_for()
+    (tmp_path / "_static" / "models" / f"large.{len(scripts) - 1}.js").write_text(scripts[-1], "utf8")
+    del asked[:]
+    page.evaluate("ask()")
+    page.get_by_text("20000 words").wait_for()
+    assert asked == [f"large.{len(scripts) - 1}.js"]  # what is here is not asked for again
+    shares = [float(share) for share in page.locator(".tl-widget").inner_text().split(": ")[1].split(",")]
+    assert shares[-1] == 1 and len(set(shares)) > 5
+
+
 def test_binary_values_are_decoded(show):
     esm = """export default { render({ model, el }) {
       const view = model.get("nested").list[1];
@@ -385,7 +517,7 @@ def test_binary_values_are_decoded(show):
     page.get_by_text("true 42 4").wait_for()
 
 
-@pytest.mark.parametrize("widget", [QueryKeyValue, NumberReaderHeads])
+@pytest.mark.parametrize("widget", [QueryKeyValue, AttentionScaling, NumberReaderHeads])
 def test_clean_up_leaves_nothing_behind(show, widget):
     page = show(widget())
     page.evaluate(
@@ -434,7 +566,7 @@ def listeners(page) -> int:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 390, 1280])
 def test_all_fits_and_axe_finds_nothing(show, width, theme):
-    page = show(QueryKeyValue(), NumberReaderHeads(), width=width, theme=theme)
+    page = show(QueryKeyValue(), AttentionScaling(), NumberReaderHeads(), width=width, theme=theme)
     for step in ("as it opens", "with the model"):
         assert page.evaluate("document.documentElement.scrollWidth") <= width, step
         found = Axe().run(page).response["violations"]
