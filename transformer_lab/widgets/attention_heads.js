@@ -1,8 +1,10 @@
 // Which words does each digit look at? A small trained model reads number words in the browser, head by head.
 // traits (see attention_heads.py): text, asset, asset_bytes, asset_wanted, asset_data.
 import { heatMap, HEAT_MAP_LOOK } from "./heat_map.js";
+import { headedAttention, multiHeadAttention } from "./layers.js";
 import { afterPause, announcer, cividis, element, follow, frame, wear, write } from "./parts.js";
-import { add, argmax, decodeTensors, headedAttention, linear, multiHeadAttention } from "./runtime.js";
+import { add, argmax, embedding, linear } from "./runtime.js";
+import { decodeTensors } from "./tensors.js";
 
 const PLACES = ["100\u202f000", "10\u202f000", "1\u202f000", "100", "10", "1"]; // narrow spaces
 const PLACE_NAMES = ["hundred thousands", "ten thousands", "thousands", "hundreds", "tens", "ones"];
@@ -40,9 +42,9 @@ export function numberOf(words) {
 
 /** NumberReader.forward, with everything that it looks at on the way. Weights are (H, queries, words). */
 export function readNumber({ config, weights }, tokens) {
-  const words = tokens.map((id) => weights.embed.weight[id]);
+  const words = embedding(tokens, weights.embed);
   const x = add(words, weights.positions.weight.slice(0, tokens.length));
-  const within = multiHeadAttention(x, x, config.n_heads, weights.self_attention);
+  const within = multiHeadAttention(x, x, weights.self_attention, { heads: config.n_heads });
   const context = add(x, within.output);
   const q = linear(weights.places.weight, weights.q_proj);
   const k = linear(context, weights.k_proj);
