@@ -7,9 +7,9 @@ from traitlets import TraitError
 
 from transformer_lab.models.number_reader import VOCABULARY, NumberReader
 from transformer_lab.widgets import NumberReaderHeads
-from transformer_lab.widgets._asset import asset_bytes, asset_script
+from transformer_lab.widgets._asset import asset_bytes
 
-from .assets import load, tensor
+from .assets import tensor
 
 
 def wish(widget):
@@ -35,7 +35,8 @@ def test_a_wish_is_answered_from_the_live_model():
     assert data["vocabulary"] == list(VOCABULARY)
     assert data["tensors"].keys() == model.state_dict().keys()
     for name, expected in model.state_dict().items():
-        assert_close(tensor(data["tensors"][name]), expected, rtol=0, atol=0)
+        half_a_step = expected.abs().max() / 254 if expected.ndim == 2 else 0
+        assert_close(tensor(data["tensors"][name]), expected, rtol=1e-5, atol=float(half_a_step))
     assert widget.asset_wanted is False  # so that a second wish is a change
 
 
@@ -67,17 +68,6 @@ def test_a_widget_leaves_the_readers_seed_alone():
     torch.manual_seed(0)
     NumberReaderHeads()
     assert torch.rand(1) == expected
-
-
-def test_a_model_of_any_dtype_travels_as_float32():
-    model = NumberReader(d_model=4).double()
-    data = wish(NumberReaderHeads(model))
-    assert_close(tensor(data["tensors"]["embed.weight"]), model.embed.weight.data.float(), rtol=0, atol=0)
-
-
-def test_a_script_gives_back_what_was_put_in():
-    data = {"config": {}, "vocabulary": ["<pad>", "</script>"], "tensors": {}}
-    assert load(asset_script("some_model", data), "some_model") == data
 
 
 def test_repr_is_the_same_for_the_same_state():
