@@ -109,6 +109,20 @@ test("one token after another, with caches, equals all at once: outputs and weig
   }
 });
 
+test("a causal encoder, token by token, equals all at once: GPT is one", () => {
+  for (const { parameters, heads, normFirst, x } of cases.stacks) {
+    const encoding = parametersOf(parameters.encoder);
+    const style = { heads, normFirst };
+    const whole = encoder(x, encoding, style, { mask: causalMask(x.length) });
+    let caches;
+    x.forEach((row, t) => {
+      const step = encoder([row], encoding, style, { caches });
+      close(step.output, [whole.output[t]], 1e-9);
+      caches = step.caches;
+    });
+  }
+});
+
 test("a cache is not changed by the step that uses it", () => {
   const { parameters, heads, y, encoded } = cases.stacks.find((one) => one.y.length > 1);
   const decoding = parametersOf(parameters.decoder);

@@ -65,8 +65,8 @@ def norm_cases():
 
 
 def activation_cases():
-    near, far = torch.linspace(-12, 12, 4801).double(), torch.tensor([1e-30, 1e-8, 40.0, 1e4, HUGE]).double()
-    x = torch.cat([near, far, -far])
+    far = torch.tensor([0.0, 1e-30, 1e-8, 40.0, 1e4, HUGE]).double()
+    x = torch.cat([torch.linspace(-12, 12, 4801).double(), far, -far])
     return {
         "x": x,
         "relu": x.relu(),
