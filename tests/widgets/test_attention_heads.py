@@ -54,6 +54,15 @@ def test_without_a_model_a_kernel_answers_with_a_sentence():
     }
 
 
+def test_of_a_model_that_diverged_a_kernel_says_so():
+    model = NumberReader(d_model=4)
+    widget = NumberReaderHeads(model)
+    model.q_proj.weight.data[0, 0] = torch.nan
+    sentence = "This model cannot be shown: q_proj.weight must hold finite numbers, got infinity or NaN."
+    assert wish(widget) == {"error": sentence}
+    assert widget.asset_wanted is False
+
+
 @pytest.mark.parametrize("d_model", [8, 32])
 def test_the_size_told_is_the_size_loaded(d_model):
     model = NumberReader(d_model=d_model)

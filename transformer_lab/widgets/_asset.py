@@ -104,5 +104,8 @@ class AssetWidget(anywidget.AnyWidget):
     @t.observe("asset_wanted")
     def _answer(self, change) -> None:
         if change["new"]:
-            self.asset_data = self.export()
+            try:
+                self.asset_data = self.export()
+            except ValueError as error:
+                self.asset_data = {"error": f"This model cannot be shown: {error}."}
             self.asset_wanted = False  # so that asking again is a change again
