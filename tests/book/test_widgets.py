@@ -303,14 +303,14 @@ def digits(page) -> str:
 
 def lit(page) -> list[str]:
     """The words of the strip that have more than half of the weight."""
-    items = [item.split() for item in page.locator(".tl-strip li").all_inner_texts()]
+    items = [item.split() for item in page.locator(".tl-strip [role=option]").all_inner_texts()]
     return [word for word, weight in items if float(weight) > 0.5]
 
 
 @pytest.mark.parametrize("from_file", [False, True])
 def test_the_model_loads_when_asked_and_reads_what_is_typed(show, from_file):
     page = show(NumberReaderHeads(), from_file=from_file)
-    assert "51 KB" in page.get_by_role("button", name="Load").inner_text()
+    assert "16 KB" in page.get_by_role("button", name="Load").inner_text()
     assert page.locator("script[src*=models]").count() == 0
     load_model(page)
     assert digits(page) == "342107" and "as the words say" in page.locator(".tl-truth").inner_text()
@@ -318,7 +318,7 @@ def test_the_model_loads_when_asked_and_reads_what_is_typed(show, from_file):
     assert digits(page) == "900017"
     page.get_by_role("button", name="twelve").click()
     assert digits(page) == "000012"
-    assert page.locator(".tl-strip li").count() == 2
+    assert page.locator(".tl-strip [role=option]").count() == 2
 
 
 @pytest.mark.parametrize(
@@ -375,11 +375,11 @@ def test_heads_and_self_attention_are_shown_on_demand(show):
     assert page.get_by_role("rowheader").count() == 6
     page.get_by_label("words", exact=True).check()
     assert page.get_by_role("rowheader").count() == page.get_by_role("columnheader").count() == 11
-    page.locator(".tl-strip li").nth(3).hover()
+    page.locator(".tl-strip [role=option]").nth(3).hover()
     assert "In head 2, “forty” looks most at" in page.locator(".tl-caption").inner_text()
     number = page.locator(".tl-map:visible .tl-cell span").first
     assert number.bounding_box()["width"] <= 1
-    page.get_by_role("checkbox", name="Numbers").check()
+    page.get_by_role("switch", name="Numbers").check()
     assert number.bounding_box()["width"] > 5
 
 
@@ -573,7 +573,7 @@ def test_all_fits_and_axe_finds_nothing(show, width, theme):
         assert [(v["id"], v["nodes"][0]["html"][:120]) for v in found] == [], step
         if step == "as it opens":
             load_model(page)
-            page.get_by_role("checkbox", name="Numbers").check()
+            page.get_by_role("switch", name="Numbers").check()
             page.get_by_role("textbox").fill("forty millions")
             page.get_by_text("never learned").wait_for()
 

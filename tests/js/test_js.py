@@ -8,55 +8,19 @@ from pathlib import Path
 import matplotlib
 import pytest
 import torch
-from torch import nn
 
 from tests.strict import require
 from tests.widgets.assets import load, page_scripts, tensor
-from transformer_lab.attention import MultiHeadAttention, attention
+from transformer_lab.attention import attention
 from transformer_lab.models.number_reader import VOCABULARY, NumberReader, tokenize
 from transformer_lab.training.number_reader import number_words, sample_numbers
 from transformer_lab.widgets import QueryKeyValue
-from transformer_lab.widgets._asset import export_model
 from transformer_lab.widgets.attention_heads import export_number_reader
+
+from .runtime_cases import randn, runtime_cases
 
 HERE = Path(__file__).parent
 NODE = Path(sys.executable).with_name("node")
-
-
-def randn(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def softmax_cases():
-    huge = torch.tensor([-1e300, 1e300], dtype=torch.float64)
-    scores = [randn(5), randn(7) * 1e4, torch.zeros(3).double(), huge, randn(1)]
-    return [{"scores": s.tolist(), "weights": s.softmax(0).tolist()} for s in scores]
-
-
-def attention_cases():
-    shapes = [(1, 1, 1, 1), (3, 5, 4, 2), (4, 1, 6, 3), (2, 2, 1, 2)]
-    for scale in (1.0, 1e4):
-        for n_queries, n_keys, width, value_width in shapes:
-            q, k = scale * randn(n_queries, width), randn(n_keys, width)
-            v = randn(n_keys, value_width)
-            output, weights = attention(q, k, v)
-            yield {name: x.tolist() for name, x in locals().items() if isinstance(x, torch.Tensor)}
-
-
-def multi_head_cases():
-    for d_model, n_heads in [(4, 1), (6, 2), (8, 8)]:
-        for scale in (1.0, 100.0):
-            layer = MultiHeadAttention(d_model=d_model, n_heads=n_heads)
-            nn.init.normal_(layer.q_proj.weight, std=scale)
-            x, context = torch.randn(1, 3, d_model), torch.randn(1, 5, d_model)
-            yield {
-                "asset": export_model(layer, config={}, vocabulary=()),
-                "heads": n_heads,
-                "x": x[0].tolist(),
-                "context": context[0].tolist(),
-                "output": layer(x, context)[0].tolist(),
-                "weights": layer.weights(x, context)[0].tolist(),
-            }
 
 
 def number_readers():
@@ -77,8 +41,9 @@ def reader_cases():
     generator = torch.Generator().manual_seed(0)
     texts = [tokenize(number_words(n)) for n in [0, 12, 342_107, 777_777, *sample_numbers(8, generator)]]
     for model in number_readers():
-        cases = [[1], *texts]
-        yield {"asset": export_number_reader(model), "reads": [read(model.double(), ids) for ids in cases]}
+        asset = export_number_reader(model)
+        model.load_state_dict({name: tensor(record) for name, record in asset["tensors"].items()})
+        yield {"asset": asset, "reads": [read(model.double(), ids) for ids in ([1], *texts)]}
 
 
 def read(model: NumberReader, ids: list[int]) -> dict:
@@ -153,9 +118,7 @@ def cases(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     widget = QueryKeyValue()
     numbers = {
-        "softmax": softmax_cases(),
-        "attention": list(attention_cases()),
-        "multiHead": list(multi_head_cases()),
+        "runtime": runtime_cases(),
         "readers": list(reader_cases()),
         "texts": text_cases(),
         "queries": list(query_cases()),

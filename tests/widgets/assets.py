@@ -13,6 +13,10 @@ CALL = re.compile(r'globalThis\.transformerLabAsset\("(\w+)", (\d+), (\d+), ("[^
 
 
 def tensor(record: dict) -> torch.Tensor:
+    if "scales" in record:
+        steps = np.frombuffer(base64.b64decode(record["data"]), "i1").reshape(record["shape"])
+        scales = np.frombuffer(base64.b64decode(record["scales"]), "<f4")
+        return torch.from_numpy(np.diag(scales) @ steps.astype("f4"))
     flat = np.frombuffer(base64.b64decode(record["data"]), "<f4").copy()
     return torch.from_numpy(flat).reshape(record["shape"])
 

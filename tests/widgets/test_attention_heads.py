@@ -7,9 +7,9 @@ from traitlets import TraitError
 
 from transformer_lab.models.number_reader import VOCABULARY, NumberReader
 from transformer_lab.widgets import NumberReaderHeads
-from transformer_lab.widgets._asset import asset_bytes, asset_scripts
+from transformer_lab.widgets._asset import asset_bytes
 
-from .assets import load, tensor
+from .assets import tensor
 
 
 def wish(widget):
@@ -35,7 +35,8 @@ def test_a_wish_is_answered_from_the_live_model():
     assert data["vocabulary"] == list(VOCABULARY)
     assert data["tensors"].keys() == model.state_dict().keys()
     for name, expected in model.state_dict().items():
-        assert_close(tensor(data["tensors"][name]), expected, rtol=0, atol=0)
+        half_a_step = expected.abs().max() / 254 if expected.ndim == 2 else 0
+        assert_close(tensor(data["tensors"][name]), expected, rtol=1e-5, atol=float(half_a_step))
     assert widget.asset_wanted is False  # so that a second wish is a change
 
 
@@ -53,6 +54,15 @@ def test_without_a_model_a_kernel_answers_with_a_sentence():
     }
 
 
+def test_of_a_model_that_diverged_a_kernel_says_so():
+    model = NumberReader(d_model=4)
+    widget = NumberReaderHeads(model)
+    model.q_proj.weight.data[0, 0] = torch.nan
+    sentence = "This model cannot be shown: q_proj.weight must hold finite numbers, got infinity or NaN."
+    assert wish(widget) == {"error": sentence}
+    assert widget.asset_wanted is False
+
+
 @pytest.mark.parametrize("d_model", [8, 32])
 def test_the_size_told_is_the_size_loaded(d_model):
     model = NumberReader(d_model=d_model)
@@ -67,20 +77,6 @@ def test_a_widget_leaves_the_readers_seed_alone():
     torch.manual_seed(0)
     NumberReaderHeads()
     assert torch.rand(1) == expected
-
-
-def test_a_model_of_any_dtype_travels_as_float32():
-    model = NumberReader(d_model=4).double()
-    data = wish(NumberReaderHeads(model))
-    assert_close(tensor(data["tensors"]["embed.weight"]), model.embed.weight.data.float(), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(("size", "count"), [(1, 1), (5000, 4)])
-def test_scripts_give_back_what_was_put_in(size, count):
-    data = {"config": {}, "vocabulary": ["<pad>", "</script>", "\u2028é\"'\\"] * size, "tensors": {}}
-    scripts = asset_scripts("some_model", data)
-    assert len(scripts) == count
-    assert load(scripts, "some_model") == data
 
 
 def test_repr_is_the_same_for_the_same_state():

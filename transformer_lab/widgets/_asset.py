@@ -8,21 +8,44 @@ import base64
 import json
 
 import anywidget
+import numpy as np
+import torch
 import traitlets as t
 from torch import nn
 
 PART = 1 << 16  # characters in one script
+DTYPES = ("float32", "int8")
 
 
-def export_model(model: nn.Module, *, config: dict, vocabulary: tuple[str, ...]) -> dict:
-    """``asset_data`` for ``model``: plain JSON, each tensor as little-endian float32 in base64."""
-    tensors = {name: _tensor(value) for name, value in model.state_dict().items()}
+def export_model(
+    model: nn.Module, *, config: dict, vocabulary: tuple[str, ...], dtype: str = "float32"
+) -> dict:
+    """``asset_data`` for ``model``: plain JSON, each tensor's numbers little-endian in base64.
+
+    Args:
+        model: its state holds vectors and matrices.
+        config: what the front end needs to know besides the weights.
+        vocabulary: the tokens, in the order of their ids.
+        dtype: "int8" makes matrices a quarter as large. A row has a scale, 1/127 of its largest number in
+            size; each number becomes a whole multiple of it, off by half a scale at most. Vectors: float32.
+
+    Raises:
+        ValueError: another dtype, a tensor with more than two axes, or a number that is not finite.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype}")
+    tensors = {name: _record(name, value, dtype) for name, value in model.state_dict().items()}
     return {"config": config, "vocabulary": list(vocabulary), "tensors": tensors}
+
+
+def exported_weights(data: dict) -> dict[str, torch.Tensor]:
+    """The numbers that a front end computes with, rounded ones for int8, as a state for the model to load."""
+    return {name: _read(record) for name, record in data["tensors"].items()}
 
 
 def asset_scripts(name: str, data: dict) -> list[str]:
     """Classic scripts: a page opened from a file may load nothing else. In parts, to show how far it is."""
-    text = _compact(data)
+    text = json.dumps(data, separators=(",", ":"))
     parts = [text[i : i + PART] for i in range(0, len(text), PART)]
     return [
         f"globalThis.transformerLabAsset({json.dumps(name)}, {i}, {len(parts)}, {json.dumps(part)});\n"
@@ -32,16 +55,33 @@ def asset_scripts(name: str, data: dict) -> list[str]:
 
 def asset_bytes(data: dict) -> int:
     """What the reader's browser has to load."""
-    return len(_compact(data))
+    return sum(map(len, asset_scripts("", data)))
 
 
-def _tensor(value) -> dict:
-    data = value.detach().cpu().numpy().astype("<f4").tobytes()
-    return {"shape": list(value.shape), "data": base64.b64encode(data).decode("ascii")}
+def _record(name: str, tensor: torch.Tensor, dtype: str) -> dict:
+    values = tensor.detach().cpu().float().numpy().astype("<f4")
+    if values.ndim > 2:
+        raise ValueError(f"{name} must be a vector or a matrix, got axes {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} must hold finite numbers, got infinity or NaN")
+    if dtype == "float32" or values.ndim < 2:
+        return {"shape": list(values.shape), "data": _base64(values)}
+    scales = np.abs(values).max(axis=1, initial=0) / np.float32(127)
+    steps = np.divide(values, scales[:, None], out=np.zeros_like(values), where=scales[:, None] > 0)
+    steps = np.rint(steps).clip(-127, 127).astype("i1")
+    return {"shape": list(values.shape), "data": _base64(steps), "scales": _base64(scales)}
 
 
-def _compact(data: dict) -> str:
-    return json.dumps(data, separators=(",", ":"))
+def _read(record: dict) -> torch.Tensor:
+    data = base64.b64decode(record["data"])
+    values = np.frombuffer(data, "i1" if "scales" in record else "<f4").reshape(record["shape"])
+    if "scales" in record:
+        values = values * np.frombuffer(base64.b64decode(record["scales"]), "<f4")[:, None]
+    return torch.tensor(values)
+
+
+def _base64(values: np.ndarray) -> str:
+    return base64.b64encode(values.tobytes()).decode("ascii")
 
 
 class AssetWidget(anywidget.AnyWidget):
@@ -68,5 +108,8 @@ class AssetWidget(anywidget.AnyWidget):
     @t.observe("asset_wanted")
     def _answer(self, change) -> None:
         if change["new"]:
-            self.asset_data = self.export()
+            try:
+                self.asset_data = self.export()
+            except ValueError as error:
+                self.asset_data = {"error": f"This model cannot be shown: {error}."}
             self.asset_wanted = False  # so that asking again is a change again

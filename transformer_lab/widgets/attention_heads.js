@@ -1,8 +1,12 @@
 // Which words does each digit look at? A small trained model reads number words in the browser, head by head.
-// traits (see attention_heads.py): text, asset, asset_bytes, asset_wanted, asset_data.
+// traits (see attention_heads.py): text, asset, asset_bytes, asset_wanted, asset_progress, asset_data.
+import { choice, CONTROLS_LOOK, toggle } from "./controls.js";
 import { heatMap, HEAT_MAP_LOOK } from "./heat_map.js";
-import { afterPause, announcer, cividis, element, follow, frame, wear, write } from "./parts.js";
-import { add, argmax, decodeTensors, headedAttention, linear, multiHeadAttention } from "./runtime.js";
+import { headedAttention, multiHeadAttention } from "./layers.js";
+import { afterPause, announcer, element, follow, frame, wear, write } from "./parts.js";
+import { add, argmax, embedding, linear } from "./runtime.js";
+import { decodeTensors } from "./tensors.js";
+import { tokenStrip, TOKEN_STRIP_LOOK } from "./token_strip.js";
 
 const PLACES = ["100\u202f000", "10\u202f000", "1\u202f000", "100", "10", "1"]; // narrow spaces
 const PLACE_NAMES = ["hundred thousands", "ten thousands", "thousands", "hundreds", "tens", "ones"];
@@ -40,9 +44,9 @@ export function numberOf(words) {
 
 /** NumberReader.forward, with everything that it looks at on the way. Weights are (H, queries, words). */
 export function readNumber({ config, weights }, tokens) {
-  const words = tokens.map((id) => weights.embed.weight[id]);
+  const words = embedding(tokens, weights.embed);
   const x = add(words, weights.positions.weight.slice(0, tokens.length));
-  const within = multiHeadAttention(x, x, config.n_heads, weights.self_attention);
+  const within = multiHeadAttention(x, x, weights.self_attention, { heads: config.n_heads });
   const context = add(x, within.output);
   const q = linear(weights.places.weight, weights.q_proj);
   const k = linear(context, weights.k_proj);
@@ -74,13 +78,10 @@ const LOOK = `
   padding: .6rem .75rem; border-radius: .5rem; background: color-mix(in srgb, var(--query) 9%, transparent);
 }
 .tl-heads .tl-load { display: grid; gap: .7rem; justify-items: start; }
+.tl-heads progress { width: 100%; max-width: 20rem; height: .5rem; accent-color: var(--query-text); }
 .tl-heads .tl-picture { display: grid; gap: .9rem; }
 .tl-heads .tl-reading { display: flex; flex-wrap: wrap; gap: .6rem 1.5rem; align-items: center; }
-.tl-heads fieldset { min-width: 0; margin: 0; padding: 0; border: 0; }
-.tl-heads legend {
-  float: left; margin: 0 .7rem 0 0; padding: 0; color: var(--muted); font-size: inherit; line-height: 1.9rem;
-}
-.tl-heads .tl-digits { display: flex; gap: .3rem; }
+.tl-heads .tl-digits { display: flex; gap: .3rem; min-width: 0; margin: 0; padding: 0; border: 0; }
 .tl-heads .tl-digits legend { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .tl-heads .tl-digit { position: relative; display: grid; justify-items: center; cursor: pointer; }
 .tl-heads .tl-digit:nth-of-type(4) { margin-left: .5rem; }
@@ -96,18 +97,7 @@ const LOOK = `
 .tl-heads .tl-digit :focus-visible + b { outline: 3px solid var(--query); outline-offset: 2px; }
 .tl-heads .tl-digit small { color: var(--muted); font-size: .6875rem; }
 .tl-heads .tl-truth { flex: 1 1 11rem; }
-.tl-heads .tl-strip { display: flex; flex-wrap: wrap; gap: .3rem; margin: 0; padding: 0; list-style: none; }
-.tl-heads .tl-strip li {
-  display: grid; justify-items: center; min-width: 2.6rem; margin: 0; padding: .25rem .4rem;
-  border-radius: .4rem; line-height: 1.25;
-}
-.tl-heads .tl-strip small { font-size: .75rem; }
-.tl-heads .tl-strip .tl-asking { outline: 2px solid var(--query); outline-offset: 1px; }
 .tl-heads .tl-caption { min-height: 3em; }
-.tl-heads .tl-controls { display: flex; flex-wrap: wrap; gap: .3rem 1.6rem; }
-.tl-heads .tl-controls label {
-  display: inline-flex; gap: .35rem; align-items: center; min-height: 1.9rem; margin-right: .8rem;
-}
 @container (min-width: 34rem) { .tl-heads .tl-caption { min-height: 1.5em; } }
 .tl-heads .tl-maps {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1rem 1.25rem;
@@ -119,7 +109,7 @@ const LOOK = `
 function render({ model, el }) {
   const life = new AbortController();
   const { signal } = life;
-  wear(HEAT_MAP_LOOK + LOOK, signal);
+  wear(CONTROLS_LOOK + HEAT_MAP_LOOK + TOKEN_STRIP_LOOK + LOOK, signal);
   const listen = (node, type, handler) => node.addEventListener(type, handler, { signal });
 
   const field = element("textarea", { rows: 2, autocomplete: "off", autocapitalize: "off", spellcheck: "false" });
@@ -195,10 +185,11 @@ function render({ model, el }) {
 function makeLoader(model, signal) {
   const size = `${Math.round(model.get("asset_bytes") / 1000)} KB`;
   const button = element("button", { type: "button", class: "tl-main" });
+  const progress = element("progress", { "aria-label": "How much of the model is here", max: 1 });
   const news = element("p", { role: "status" });
   const root = element("div", { class: "tl-note tl-load" },
     element("p", {}, "A small model learned to read number words. Load it, and see which words each digit looks at. "
-      + "It runs in your browser; what you type stays there."), button, news);
+      + "It runs in your browser; what you type stays there."), button, progress, news);
   const lose = afterPause(() => {
     write(news, "No answer yet: in a notebook, run the cell above; on a slow connection, wait a little more.");
     write(button, "Ask again");
@@ -215,41 +206,43 @@ function makeLoader(model, signal) {
     const waiting = model.get("asset_wanted");
     if (!waiting) lose.stop();
     button.disabled = waiting;
+    progress.hidden = !waiting;
+    progress.value = model.get("asset_progress");
     write(button, waiting ? "Loading…" : `Load the model (${size})`);
     write(news, (!waiting && model.get("asset_data")?.error) || "");
   }
-  follow(model, ["asset_wanted", "asset_data"], draw, signal);
+  follow(model, ["asset_wanted", "asset_progress", "asset_data"], draw, signal);
   draw();
   return { root };
 }
 
 /** Everything that needs the model: the digits, the words they light up, and the heat maps. */
 function makePicture(signal) {
-  const listen = (node, type, handler) => node.addEventListener(type, handler, { signal });
   let [words, result, row, column] = [[], null, -1, -1]; // row: who looks; column: the word pointed at, or -1
+  let [byDigits, head, numbers] = [true, "all", false]; // who looks; which head, or all; numbers in the maps
 
-  const digits = makeDigits((place) => { look.value = "digits"; point(place, -1); }, signal);
+  const digits = makeDigits((place) => { byDigits = true; point(place, -1); }, signal);
   const truth = element("p", { class: "tl-truth" });
-  const strip = makeStrip((word) => { if (look.value === "words") point(word, -1); }, signal);
+  const strip = tokenStrip({
+    title: "The words, lit by their weights", onPoint: (word) => point(...(byDigits ? [row, word] : [word, -1])), signal,
+  });
   const caption = element("p", { class: "tl-caption" });
-  const look = choice("look", "Who looks?", [["digits", "digits"], ["words", "words"]]);
-  const head = choice("head", "Heads", []);
-  const numbers = element("input", { type: "checkbox" });
+  const who = choice({
+    label: "Who looks?", name: "who", options: [["digits", "digits"], ["words", "words"]], signal,
+    onInput: (value) => { [byDigits, row] = [value === "digits", -1]; show(); },
+  });
+  const heads = choice({ label: "Heads", name: "heads", onInput: (value) => { head = value; show(); }, signal });
+  const numbered = toggle({ label: "Numbers", onInput: (on) => { numbers = on; show(); }, signal });
   const maps = element("div", { class: "tl-maps" });
   const grids = [];
   const { region, say } = announcer(signal);
-  const numbered = element("label", {}, numbers, "Numbers");
   const root = element("div", { class: "tl-picture", hidden: "" },
     element("p", { class: "tl-note" }, "Try this first: go over the digits from left to right and watch the words. "
       + "Then turn the last word into another one: which digits change, and which look elsewhere?"),
     element("div", { class: "tl-reading" }, digits.root, truth),
     strip.root, caption,
-    element("div", { class: "tl-controls" }, look.root, head.root, numbered),
+    element("div", { class: "tl-controls" }, who.root, heads.root, numbered.root),
     maps, region);
-
-  listen(look.root, "change", () => { row = -1; show(); });
-  listen(head.root, "change", show);
-  listen(numbers, "change", show);
 
   function draw(newWords, newResult) {
     [words, result, column] = [newWords, newResult, -1];
@@ -258,7 +251,7 @@ function makePicture(signal) {
       while (grids.length < count) grids.push(heatMap({ onPoint: point, signal }));
       maps.append(...grids.map((grid) => grid.root));
       const each = [...grids.keys()].map((h) => [String(h), String(h + 1)]);
-      head.offer([["all", count === 2 ? "both" : "all"], ...each]);
+      heads.offer([["all", count === 2 ? "both" : "all"], ...each]);
     }
     show();
   }
@@ -267,25 +260,27 @@ function makePicture(signal) {
     show();
   }
   function show() {
-    const byDigits = look.value === "digits";
     const weights = byDigits ? result.placeWeights : result.wordWeights;
     if (row < 0 || row >= weights[0].length) row = byDigits ? Math.max(result.digits.findIndex((d) => d > 0), 0) : 0;
     if (column >= words.length) column = -1;
-    const shown = [...grids.keys()].filter((h) => head.value === "all" || head.value === String(h));
+    const shown = [...grids.keys()].filter((h) => head === "all" || head === String(h));
     const mean = words.map((_, s) => shown.reduce((sum, h) => sum + weights[h][row][s], 0) / shown.length);
 
     digits.draw(result.digits, byDigits ? row : -1);
     const verdict = compare(words, result.digits);
     write(truth, verdict);
-    strip.draw(words, mean, byDigits ? -1 : row);
+    who.draw(byDigits ? "digits" : "words");
+    heads.draw(head);
+    numbered.draw(numbers);
+    strip.draw(words, mean, byDigits ? column : row);
     const inHeads = shown.length === 1 ? `In head ${shown[0] + 1}` : `On average over ${shown.length} heads`;
-    const who = byDigits ? `the ${PLACE_NAMES[row]} digit, ${result.digits[row]},` : `“${words[row]}”`;
-    const sentence = `${inHeads}, ${who} ${describe(words, mean, column)}`;
+    const looking = byDigits ? `the ${PLACE_NAMES[row]} digit, ${result.digits[row]},` : `“${words[row]}”`;
+    const sentence = `${inHeads}, ${looking} ${describe(words, mean, column)}`;
     write(caption, sentence);
     grids.forEach((grid, h) => { grid.root.hidden = !shown.includes(h); });
     for (const h of shown) {
       grids[h].draw({
-        title: `Head ${h + 1}: ${byDigits ? "digits" : "words"} looking at words`, numbers: numbers.checked,
+        title: `Head ${h + 1}: ${byDigits ? "digits" : "words"} looking at words`, numbers,
         rows: byDigits ? PLACES : words, columns: words, weights: weights[h],
       });
       grids[h].mark(row, column);
@@ -333,43 +328,6 @@ function makeDigits(onChoose, signal) {
     });
   }
   return { root, draw };
-}
-
-/** The words, lit by weight. Screen readers get the same from the caption and the maps. */
-function makeStrip(onPoint, signal) {
-  const root = element("ul", { class: "tl-strip", "aria-hidden": "true" });
-  for (const type of ["pointerover", "click"]) root.addEventListener(type, (event) => {
-    const index = [...root.children].indexOf(event.target.closest("li"));
-    if (index >= 0) onPoint(index);
-  }, { signal });
-  function draw(words, weights, asking) {
-    while (root.children.length > words.length) root.lastChild.remove();
-    while (root.children.length < words.length) root.append(element("li", {}, element("span"), element("small")));
-    [...root.children].forEach((item, i) => {
-      const { fill, ink } = cividis(weights[i]);
-      Object.assign(item.style, { background: fill, color: ink });
-      item.classList.toggle("tl-asking", i === asking);
-      write(item.firstChild, words[i]);
-      write(item.lastChild, weights[i].toFixed(2));
-    });
-  }
-  return { root, draw };
-}
-
-/** Radio buttons: { root, value, offer(options) }, options as [value, label]. */
-function choice(name, title, options) {
-  const root = element("fieldset", {}, element("legend", {}, title));
-  const offer = (list) => list.forEach(([value, label], i) => {
-    const input = element("input", { type: "radio", name, value });
-    input.checked = i === 0;
-    root.append(element("label", {}, input, label));
-  });
-  offer(options);
-  return {
-    root, offer,
-    get value() { return root.querySelector(":checked").value; },
-    set value(value) { root.querySelector(`[value="${value}"]`).checked = true; },
-  };
 }
 
 export default { render };

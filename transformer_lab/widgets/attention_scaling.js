@@ -53,7 +53,7 @@ export function weightsOf(dots, w, nKeys, divided) {
 }
 
 /** The largest weight, on average over the draws, for each width. */
-export function largest(draws, nKeys, divided) {
+export function meanLargest(draws, nKeys, divided) {
   return WIDTHS.map((_, w) =>
     draws.reduce((sum, dots) => sum + Math.max(...weightsOf(dots, w, nKeys, divided)), 0) / draws.length);
 }
@@ -75,7 +75,7 @@ function render({ model, el }) {
   const draws = drawDots();
   const curves = new Map(); // number of keys -> both lines
   const curvesFor = (nKeys) => {
-    if (!curves.has(nKeys)) curves.set(nKeys, [false, true].map((isDivided) => largest(draws, nKeys, isDivided)));
+    if (!curves.has(nKeys)) curves.set(nKeys, [false, true].map((isDivided) => meanLargest(draws, nKeys, isDivided)));
     return curves.get(nKeys);
   };
   const set = (name) => (value) => { model.set(name, value); model.save_changes(); };

@@ -22,6 +22,7 @@ export const HEAT_MAP_LOOK = `
 }
 .tl-map .tl-line.tl-on { outline: 2px solid var(--query); }
 .tl-map .tl-line.tl-on .tl-row-name, .tl-map .tl-column-name.tl-on { font-weight: 700; }
+.tl-map .tl-cell.tl-in-column { box-shadow: inset 0 0 0 1px var(--key); }
 .tl-map .tl-cell.tl-on { box-shadow: inset 0 0 0 2px var(--key); }
 .tl-map:not(.tl-numbers) .tl-cell > span {
   position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
@@ -69,7 +70,10 @@ export function heatMap({ onPoint, signal }) {
   function mark(row, column) {
     lines.forEach((line, r) => line.classList.toggle("tl-on", r === row));
     heads.forEach((head, c) => head.classList.toggle("tl-on", c === column));
-    cells.forEach((line, r) => line.forEach((cell, c) => cell.classList.toggle("tl-on", r === row && c === column)));
+    cells.forEach((line, r) => line.forEach((cell, c) => {
+      cell.classList.toggle("tl-in-column", c === column);
+      cell.classList.toggle("tl-on", r === row && c === column);
+    }));
   }
 
   function setCursor(row, column) { // one cell is in the order of the tab key, the arrows do the rest
