@@ -1,6 +1,5 @@
 """The built book, a server for it, and a browser that reaches nothing else."""
 
-import gzip
 import shutil
 import subprocess
 import sys
@@ -95,7 +94,7 @@ class Visit:
     def __init__(self, page, address: str, book: Path) -> None:
         self.page, self.address, self.book = page, address, book
         self.complaints: list[str] = []
-        self.weight = 0  # bytes, as a server that compresses would send them
+        self.loaded: list[Path] = []  # the files of the book that the browser asked for
         page.on("console", lambda m: m.type in ("error", "warning") and self.complaints.append(m.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self._request)
@@ -105,8 +104,7 @@ class Visit:
         if not (request.url.startswith((f"{self.address}/", "file:", "data:", "blob:"))):
             self.complaints.append(f"asked for {request.url}")
         if request.url.startswith(self.address):
-            path = self.book / url.path.lstrip("/")
-            self.weight += len(gzip.compress(path.read_bytes())) if path.is_file() else 0
+            self.loaded.append(self.book / url.path.lstrip("/"))
 
     def open(self, name: str, *, from_file: bool = False):
         """The page ``name``, once its widgets stand and its fonts are there."""

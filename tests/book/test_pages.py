@@ -1,5 +1,6 @@
 """The built book as readers meet it: in a browser, by keyboard, on a phone, from a file, with no network."""
 
+import gzip
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -174,12 +175,22 @@ def test_a_page_works_from_a_file(name, visit):
         assert page.evaluate("document.fonts.check('1em KaTeX_Main')")
 
 
+def compressed(*files: bytes) -> int:
+    return sum(len(gzip.compress(file)) for file in files)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_light(name, visit):
-    """Everything a reader waits for, compressed; trained models come on request only."""
-    reader = visit()
+def test_a_page_is_light(name, width, visit, soups, book):
+    """Everything a reader waits for, compressed, a widget's own module too; trained models come on request only."""
+    reader = visit(width=width)
     reader.open(name)
-    assert 2_000 < reader.weight < 250_000
+    inline = [script.string.encode() for script in soups[book / name].find_all("script", src=False)]
+    scripts = [path.read_bytes() for path in reader.loaded if path.suffix == ".js"]
+    assert 500 < compressed(*inline, *scripts) <= 90_000
+    assert 2_000 < compressed(*(path.read_bytes() for path in reader.loaded)) <= 350_000
+    assert len(reader.loaded) == len(set(reader.loaded)) <= 25
+    assert not [path for path in reader.loaded if "models" in path.parts]
 
 
 @pytest.mark.parametrize("from_file", [False, True])

@@ -310,7 +310,7 @@ def lit(page) -> list[str]:
 @pytest.mark.parametrize("from_file", [False, True])
 def test_the_model_loads_when_asked_and_reads_what_is_typed(show, from_file):
     page = show(NumberReaderHeads(), from_file=from_file)
-    assert "16 KB" in page.get_by_role("button", name="Load").inner_text()
+    assert "17 KB" in page.get_by_role("button", name="Load").inner_text()
     assert page.locator("script[src*=models]").count() == 0
     load_model(page)
     assert digits(page) == "342107" and "as the words say" in page.locator(".tl-truth").inner_text()
