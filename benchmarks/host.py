@@ -1,4 +1,7 @@
-"""A folder served as a public web host serves it: compressed, kept by the browser, connections held open."""
+"""A folder served as a public web host serves it: compressed, kept by the browser, connections held open.
+
+The headers that its file ``_headers`` asks for are sent, too.
+"""
 
 import gzip
 import mimetypes
@@ -9,6 +12,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
+
+from tools.serve import headers
 
 TEXT = ("text/", "application/javascript", "application/json", "image/svg+xml")
 FOREVER, A_WHILE = "public, max-age=31536000, immutable", "public, max-age=600"
@@ -60,6 +65,8 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_header("Vary", "Accept-Encoding")
         if packed:
             self.send_header("Content-Encoding", "gzip")
+        for name, value in headers(Path(self.directory)):
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
 

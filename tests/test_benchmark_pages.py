@@ -51,8 +51,9 @@ handle.onpointermove = () => {
 @pytest.fixture
 def address(tmp_path):
     foreign = '<script src="https://cdn.example/a.js"></script><img src="https://cdn.example/b.png" alt="b">'
+    inline = '<img alt="" src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">'  # does not travel
     text = {
-        "page.html": f"{HEAD}<body><p>text {'word ' * 99}<img src='dot.svg' alt='dot'>{foreign}",
+        "page.html": f"{HEAD}<body><p>text {'word ' * 99}<img src='dot.svg' alt='dot'>{inline}{foreign}",
         "widget.html": f"{HEAD}<body>{WIDGET}",
     }
     for name, content in (FILES | {name: words.encode() for name, words in text.items()}).items():
@@ -103,6 +104,11 @@ def test_an_edited_file_is_served_anew(address, tmp_path):
     before = get(f"{address}/page.js")[1]
     (tmp_path / "page.js").write_bytes(b"// other")
     assert get(f"{address}/page.js")[1] == b"// other" != before
+
+
+def test_the_headers_that_a_build_asks_for_are_sent(address, tmp_path):
+    (tmp_path / "_headers").write_text("/*\n  X-Content-Type-Options: nosniff\n")
+    assert get(f"{address}/page.js")[0]["X-Content-Type-Options"] == "nosniff"
 
 
 # What the browser measures
