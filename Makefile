@@ -31,8 +31,9 @@ test: environment
 slow: environment
 	$(BIN)/pytest -m slow
 
-bench: environment
+bench: html
 	$(BIN)/python benchmarks/attention.py
+	$(BIN)/python -m benchmarks.pages
 
 clean:
 	rm -rf _build .pytest_cache .hypothesis .ruff_cache .import_linter_cache
