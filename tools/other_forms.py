@@ -138,7 +138,7 @@ def picture_widgets(body: Tag, file: Path, url: str, folder: Path, browser: Brow
 def save_picture(what: Page | Locator, file: Path) -> None:
     what.screenshot(path=file)
     picture = Image.open(file).convert("RGB")
-    picture.quantize(256, Image.Quantize.FASTOCTREE).save(file, optimize=True)  # a quarter of the bytes
+    picture.quantize(256, kmeans=2).save(file, optimize=True)  # less than half the bytes
 
 
 def copy_pictures(body: Tag, file: Path, folder: Path) -> None:
