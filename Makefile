@@ -3,13 +3,16 @@ PYTHON ?= python3
 PORT ?=
 BIN = .venv/bin
 
-.PHONY: book html lab test slow bench clean environment
+.PHONY: book html pdf epub lab test slow bench clean environment
 
 book: html
 	@$(BIN)/python tools/serve.py $(if $(PORT),--port $(PORT))
 
 html: environment
 	$(BIN)/jupyter-book build . -W -n --keep-going
+
+pdf epub: html
+	$(BIN)/python tools/other_forms.py $@
 
 lab: environment
 	$(BIN)/jupyter lab book

@@ -84,7 +84,7 @@ def test_a_failing_step_stops_the_tests(project):
     assert stopped.returncode and stopped.stdout == ".venv/bin/ruff check .\n"
 
 
-@pytest.mark.parametrize("target", ["html", "lab", "test"])
+@pytest.mark.parametrize("target", ["html", "pdf", "epub", "lab", "test"])
 def test_the_readme_gives_the_same_in_plain_commands(target):
     recipe, readme = make("--dry-run", target).stdout, (ROOT / "README.md").read_text()
     commands = [line.removeprefix(".venv/bin/") for line in _lines(recipe) if line.startswith(".venv/bin/")]
