@@ -183,7 +183,7 @@ def compressed(*files: bytes) -> int:
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_light(name, width, visit, soups, book):
-    """Everything a reader waits for, compressed, a widget's own module too; trained models come on request."""
+    """Everything a reader waits for, compressed, a widget's own module too; models come on request."""
     reader = visit(width=width)
     reader.open(name)
     inline = [script.string.encode() for script in soups[book / name].find_all("script", src=False)]
