@@ -84,6 +84,7 @@ def stylesheet(dist, target):
     css = re.sub(r',url\([^)]*\.(?:woff|ttf)\) format\("(?:woff|truetype)"\)', "", css)
     version = json.loads((dist.parent / "package.json").read_text())["version"]
     css = css.replace(".woff2)", f".woff2?v={version})")  # so that browsers may keep a font for ever
+    css = css.replace("@font-face{", "@font-face{font-display:swap;")  # text does not wait for its fonts
     (target / "fonts").mkdir(parents=True, exist_ok=True)
     (target / "katex.css").write_text(css, "utf8")
     for font in (dist / "fonts").glob("*.woff2"):

@@ -194,6 +194,24 @@ def test_a_page_is_light(name, width, visit, soups, book):
     assert not [path for path in reader.loaded if "models" in path.parts]
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("name", [*CHAPTERS, "book/intro.html", "book/notation.html"])
+def test_nothing_moves_when_fonts_scripts_and_widgets_come_late(name, width, visit):
+    reader = visit(width=width)
+    reader.page.add_init_script(
+        """globalThis.shift = 0;
+        const add = (list) => { for (const { value } of list.getEntries()) globalThis.shift += value; };
+        new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });"""
+    )
+    late = [".woff2", ".js"]
+    for kind in late:
+        reader.page.route(f"**/*{kind}*", lambda route: (reader.page.wait_for_timeout(250), route.continue_()))
+    page = reader.open(name)
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.fonts.check('1em KaTeX_Main')")
+    assert page.evaluate("globalThis.shift") < 0.01
+
+
 @pytest.mark.parametrize("from_file", [False, True])
 def test_the_policy_stops_what_it_does_not_name(from_file, visit):
     reader = visit()
