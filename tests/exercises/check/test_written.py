@@ -197,6 +197,7 @@ WRONG = {
     "arguments in another order": (ContextFirst, "called with (x, context, mask), and yours takes (context"),
     "settings in another order": (HeadsFirst, "called with (d_model, n_heads), and yours takes (n_heads"),
     "an heir of the package's": (OfThePackage, "Here you build what `MultiHeadAttention` does"),
+    "the package's": (MultiHeadAttention, "Here you build what `MultiHeadAttention` does"),
     "PyTorch's inside": (OfPyTorch, "Here you build what `MultiheadAttention` does"),
     "weights read too early": (WeightsAtTheStart, "the first difference is at"),
     "weights changed": (WeightsChanged, "changed its input `q_proj.weight` in place"),
