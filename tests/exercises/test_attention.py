@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from transformer_lab.attention import MultiHeadAttention, attention
 from transformer_lab.exercises import attention as ex
+from transformer_lab.exercises.check import source
 from transformer_lab.exercises.check.compare import gradients
 from transformer_lab.exercises.check.written import slipped_gradients
 
@@ -174,11 +175,11 @@ class LayerHeadByHead(Layers):
         return self.out_proj(torch.cat(heads, dim=-1))
 
 
-class LayerOfThePackage(MultiHeadAttention):
-    """With its parameters under the same names."""
-
-    def __init__(self, d_model, n_heads):
-        super().__init__(d_model=d_model, n_heads=n_heads)
+class LayerByTheChapter(Layers):
+    def forward(self, x, context, mask):
+        q, k, v = self.q_proj(x), self.k_proj(context), self.v_proj(context)
+        heads, _ = attention(*(split_by_view(t, self.heads) for t in (q, k, v)), mask)
+        return self.out_proj(heads.transpose(1, 2).flatten(2))
 
 
 RIGHT = {
@@ -205,7 +206,7 @@ RIGHT = {
     "into_heads": [split_by_view, split_by_loop],
     "CausalAttention": [CausalByLoops, CausalByComparison, CausalByTheLibrary],
     "find_the_fault": [repaired_in_place, repaired_with_the_library, repaired_head_by_head],
-    "MultiHead": [LayerByTheLibrary, LayerHeadByHead, LayerOfThePackage],
+    "MultiHead": [LayerByTheLibrary, LayerHeadByHead, LayerByTheChapter],
 }
 
 SAME_WIDTH = "queries, keys and values are equally wide"
@@ -266,6 +267,15 @@ def test_the_reference_agrees_with_the_package(exercise):
     for case in exercise.cases():
         ours, _ = attention(*case.tensors())
         assert np.allclose(ours.double().numpy(), case.want, atol=1e-5)
+
+
+def test_the_reference_of_the_whole_layer_agrees_with_the_package():
+    for case in ex.MultiHead.cases():
+        inputs = dict(zip(case.inputs, case.tensors(), strict=True))
+        package = MultiHeadAttention(d_model=inputs.pop("d_model"), n_heads=inputs.pop("n_heads"))
+        arguments = tuple(inputs.pop(name) for name in ("x", "context", "mask"))
+        ours = torch.func.functional_call(package, inputs, arguments)
+        assert np.allclose(ours.detach().double().numpy(), case.want, atol=1e-5)
 
 
 def test_a_slip_that_shows_in_the_gradient_only():
@@ -360,19 +370,21 @@ def in_square_brackets(q, k, v, mask):
     return scores.softmax(-1) @ v
 
 
-FIT = "The shapes do not fit. `*` multiplies entry by entry and needs equal shapes"
+PRODUCT = "The shapes do not fit. `A @ B` sums over the last axis of A"
+ENTRIES = "The shapes do not fit. `{}` works entry by entry"
 ROWS = "swap the last two axes of k, `k.transpose(-2, -1)`"
 
 
 @pytest.mark.parametrize(
     ("exercise", "answer", "says"),
     [
-        (ex.weighted_average, lambda weights, values: weights * values, FIT),
-        (ex.weighted_average, lambda weights, values: weights @ values.T, FIT),
-        (ex.weighted_average, lambda weights, values: torch.stack([w @ values.T for w in weights]), FIT),
-        (ex.weighted_average, lambda weights, values: torch.stack([w @ values[0] for w in weights]), FIT),
-        (ex.scaled_dot_product, lambda q, k, v: (q * k).softmax(-1) @ v, FIT),
-        (ex.scaled_dot_product, lambda q, k, v: (q @ k.mT).mT @ v, FIT),
+        (ex.weighted_average, lambda weights, values: weights * values, ENTRIES.format("*")),
+        (ex.weighted_average, lambda weights, values: weights @ values.T, PRODUCT),
+        (ex.weighted_average, lambda weights, values: torch.stack([w @ values.T for w in weights]), PRODUCT),
+        (ex.weighted_average, lambda weights, values: torch.stack([w @ values[0] for w in weights]), PRODUCT),
+        (ex.scaled_dot_product, lambda q, k, v: (q * k).softmax(-1) @ v, ENTRIES.format("*")),
+        (ex.scaled_dot_product, lambda q, k, v: (q @ k.mT).mT @ v, PRODUCT),
+        (ex.scaled_dot_product, lambda q, k, v: q + k, ENTRIES.format("+")),
         (ex.scaled_dot_product, lambda q, k, v: (q @ k).softmax(-1) @ v, ROWS),
         (ex.scaled_dot_product, lambda q, k, v: (q @ k.T).softmax(-1) @ v, ROWS),
         (ex.masked_attention, lambda q, k, v, mask: (q @ k).softmax(-1) @ v, ROWS),
@@ -386,6 +398,172 @@ ROWS = "swap the last two axes of k, `k.transpose(-2, -1)`"
 def test_an_error_is_explained_before_it_is_quoted(exercise, answer, says):
     message = exercise.check(answer).message
     assert 0 <= message.find(says) < message.find("Your code raised"), message
+
+
+# --- what learners wrote, and what they should hear ----------------------------------------------------
+
+
+def stable(line, *, after="return e / e.sum(-1, keepdim=True)"):
+    """`stable_softmax` with this line in it."""
+    names = {"torch": torch}
+    exec(f"def stable_softmax(scores):\n    {line}\n    {after}", names)
+    return names["stable_softmax"]
+
+
+SOFTMAX = {
+    "scores = scores - scores.exp().sum(-1, keepdim=True).log(); return scores.exp()": "before you take its "
+    "logarithm: shift each row by its maximum first.",
+    "e = (scores - scores.max(-1, keepdim=True)[1]).exp()": "You subtracted where the maxima are, not the",
+    "e = (scores - scores.argmax(-1, keepdim=True)).exp()": "You subtracted where the maxima are, not the",
+    "return scores.exp()": "These are bare exponentials. Two things are missing",
+    "e = (scores - 300).exp()": "the first difference is at",  # a constant, but no slip of ours: no guess
+    "e = torch.where(scores > 80, scores - scores.amax(-1, keepdim=True), scores).exp()": "An overflow",
+    "e = scores.exp() / scores.exp().sum(-1, keepdim=True); return e.nan_to_num()": "You put zeros where NaN",
+    "scores -= scores.amax(-1, keepdim=True); e = scores.exp()": "`-=` writes into the tensor that is there. "
+    "Write `x = x - ...`, which makes a new one.",
+    "scores[0] = 0; e = scores.exp()": "in place. An assignment such as `x[0] = ...` writes into the tensor",
+    "scores.exp_(); e = scores": "`exp_` writes into the tensor that is there. `exp`, without the last `_`,",
+    "scores.numpy()[:] = 0; e = scores": "in place. Work on a new tensor: operations whose name ends in _",
+}
+
+
+@pytest.mark.parametrize(("line", "says"), SOFTMAX.items())
+def test_what_is_said_of_a_softmax(line, says):
+    message = ex.stable_softmax.check(stable(line)).message
+    assert says in message and message.count("You ") <= 1, message
+
+
+def test_a_softmax_whose_values_were_written_over_is_told_by_which_operator():
+    line = "e = (scores - scores.amax(-1, keepdim=True)).exp(); e /= e.sum(-1, keepdim=True)"
+    message = ex.stable_softmax.check(stable(line, after="return e")).message
+    assert message.startswith(
+        "The values are right, but the gradient needs numbers that your code has written"
+    )
+    assert "`/=` writes into the tensor that is there. Write `x = x / ...`" in message
+    assert "one of the variables" not in message
+
+
+def spoiled(exercise, **lines):
+    """The solution of an exercise with lines of its source replaced: `was=becomes`, in words or in code."""
+    text = source(exercise.solve)
+    for was, becomes in lines["lines"].items():
+        assert text.count(was) == 1, was
+        text = text.replace(was, becomes)
+    names = {"torch": torch, "nn": nn, "F": F, "attention": attention, **lines.get("names", {})}
+    exec(text, names)
+    return names[exercise.name]
+
+
+LEAK = {".tril()": ".tril(diagonal=1)"}
+STILL = "The leak is still there: look at who may see whom."
+CAUSAL = [
+    ({"x.shape[1]": "x.shape[0]"}, "T became the number of sentences, axis 0 of `x`"),
+    ({"x.shape[1]": "len(x)", **LEAK}, "T became the number of sentences, axis 0 of `x`"),
+    ({"x.shape[1]": "x.shape[2]"}, "T became the width, the last axis of `x`"),
+    ({"x.shape[1]": "x.shape[1] - 1"}, "You made T one smaller"),
+    ({"x.shape[1]": "x.shape[1] + 1"}, "You made T one larger"),
+    ({'float("-inf")': "0.0", **LEAK}, STILL),
+    ({'float("-inf")': "-10.0", **LEAK}, STILL),
+    ({'float("-inf")': 'float("inf")', **LEAK}, STILL),
+    ({"dim=-1": "dim=-2", **LEAK}, STILL),
+    ({"dim=-1": "dim=1", **LEAK}, STILL),
+    (
+        {'scores.masked_fill(~may_attend, float("-inf")).softmax(dim=-1)': "scores.softmax(-1) * may_attend"}
+        | LEAK,
+        STILL,
+    ),
+    ({"q @ k.transpose": "k @ q.transpose", **LEAK}, STILL),
+    ({"q.shape[-1] ** 0.5": "T ** 0.5", **LEAK}, STILL),
+    ({"weights @ v": "weights.transpose(-2, -1) @ v", **LEAK}, STILL),
+    ({"k.transpose(-2, -1)": "k.T"}, "`.T` turns all axes round, the first one too; `transpose(-2, -1)`"),
+]
+
+
+@pytest.mark.parametrize(("lines", "says"), CAUSAL)
+def test_what_is_said_of_a_repair(lines, says):
+    message = ex.CausalAttention.check(spoiled(ex.CausalAttention, lines=lines)).message
+    assert says in message and "nothing is hidden at all" not in message, message
+
+
+MASKED = 'scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)'
+CUT = "t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)"
+ROOT = "/ q.shape[-1] ** 0.5"
+WHOLE = [
+    ({MASKED: "(scores + mask).softmax(-1)"}, "You added the mask to the scores"),
+    ({MASKED: "(scores * mask).softmax(-1)"}, "Hidden scores became 0."),
+    ({MASKED: "scores.masked_fill(~mask, 0).softmax(-1)"}, "Hidden scores became 0."),
+    ({MASKED: "scores.masked_fill(~mask, -1).softmax(-1)"}, "Hidden scores became -1."),
+    ({MASKED: "scores.softmax(-1) * mask"}, "You masked the weights after the softmax"),
+    ({MASKED: "scores.softmax(-1).masked_fill(~mask, 0)"}, "You masked the weights after the softmax"),
+    ({"~mask": "~mask[0, 0]"}, "You took `mask[0, 0]`, the mask of the first sentence"),
+    ({"dim=-1": "dim=1"}, "Your softmax runs over the heads"),
+    ({"dim=-1": "dim=-2"}, "Your softmax runs over the queries"),
+    ({".softmax(dim=-1)": ""}, "There is no softmax"),
+    ({" ** 0.5": ""}, "You divided by Dh, not by its square root"),
+    ({ROOT: "* q.shape[-1] ** 0.5"}, "You multiplied by sqrt(Dh)"),
+    ({ROOT: "/ self.n_heads ** 0.5"}, "You divided by the square root of the number of heads"),
+    ({ROOT: "/ x.shape[1] ** 0.5"}, "You divided by the square root of the number of tokens"),
+    ({"(self.n_heads, -1)": "(-1, self.n_heads)"}, "You cut heads of n_heads features each"),
+    ({"(self.n_heads, -1)": "(2, -1)"}, "Right for two heads only."),
+    ({"(self.n_heads, -1)": "(8, -1)"}, "`unflatten` keeps every number: the new sizes must multiply up"),
+    ({CUT: "t.view(len(t), -1, 5)"}, "`view` keeps every number: the new sizes must multiply up"),
+    ({"(self.n_heads, -1)).transpose(1, 2)": "(self.n_heads, -1))"}, "After the cut the heads still stand"),
+    ({"(weights @ v).transpose(1, 2)": "(weights @ v).permute(0, 2, 3, 1)"}, "in turns: head and feature"),
+    ({"self.k_proj(context)": "self.q_proj(context)"}, "Your keys come from `q_proj`."),
+    ({"self.v_proj(context)": "self.v_proj(x)"}, "your values come from `x`, which has T tokens"),
+    (
+        {"return self.out_proj(heads)": "return self.out_proj(self.out_proj(heads))"},
+        "`out_proj` is applied twice",
+    ),
+    ({"return self.out_proj(heads)": "return x + self.out_proj(heads)"}, "That is a residual connection"),
+    (
+        {"return self.out_proj(heads)": "return self.out_proj(heads[..., :1])"},
+        "A linear layer for rows of 4 numbers got rows of 1",
+    ),
+    ({"~mask": "~mask[..., :2]"}, "`masked_fill` stretches the mask to the tensor that it fills"),
+    ({"(weights @ v)": "(weights @ v.T)"}, "`.T` turns all axes round"),
+    (
+        {"x, context, mask)": "context, x, mask)"},
+        "`forward` is called with (x, context, mask), and yours takes",
+    ),
+]
+
+
+@pytest.mark.parametrize(("lines", "says"), WHOLE)
+def test_what_is_said_of_a_whole_layer(lines, says):
+    message = ex.MultiHead.check(spoiled(ex.MultiHead, lines=lines)).message
+    assert says in message, message
+
+
+def into_heads(x, n_heads): ...
+
+
+WITH_HELPERS = [
+    ("into_heads(t, self.n_heads).contiguous()", "`into_heads` still holds its dots, so it gives `None`."),
+    ("into_heads(t, self.n_heads) / 1", "`into_heads` still holds its dots, so it gives `None`."),
+    (f"attention(t, t, t) + {CUT}", "`attention` returns two things, the output and the weights"),
+]
+
+
+@pytest.mark.parametrize(("cut", "says"), WITH_HELPERS)
+def test_a_helper_that_gives_something_else_is_named(cut, says):
+    answer = spoiled(ex.MultiHead, lines={CUT: cut}, names={"into_heads": into_heads})
+    message = ex.MultiHead.check(answer).message
+    assert message.startswith(says) and "Your code raised" in message, message
+
+
+def test_hints_of_the_leak_do_not_give_the_repair_away():
+    assert not re.search(r"tril\(\)|diagonal=0", " ".join(ex.CausalAttention.hints))
+
+
+def test_the_statements_say_what_is_off_limits_in_the_whole_layer():
+    assert "`MultiHeadAttention`, the package's or PyTorch's, is off limits" in ex.MultiHead.statement
+    assert "`F.scaled_dot_product_attention`" in ex.MultiHead.statement
+
+
+def test_the_leak_s_first_input_has_axes_that_no_slip_of_t_confuses():
+    B, T, D = ex.CausalAttention.sizes[0]
+    assert len({1, B, D, T - 1, T, T + 1}) == 6
 
 
 def test_an_error_that_has_nothing_to_do_with_shapes_is_only_quoted():

@@ -165,10 +165,13 @@ def _softmax_reference(scores: np.ndarray) -> np.ndarray:
         Scores may be as large as 1000, or as small as -1000, and the exponential of 1000 is too large for any
         number that the machine has. Find a way around it that changes no weight. `softmax` and `log_softmax`
         are off limits: you are writing it.
+
+        A sum over an axis loses that axis: of (T, S) it leaves (T). With `keepdim=True` the axis stays, one
+        long: by (T, 1) a table (T, S) can be divided, each row by its own number. Gradients are checked too.
         """,
     hints=(
         "First forget about large scores: `scores.exp()`, divided by its sum along each row, which is "
-        "`.sum(dim=-1, keepdim=True)`. `keepdim=True` keeps the axis: (T, S) can be divided by (T, 1).",
+        "`.sum(dim=-1, keepdim=True)`.",
         "Section 2 of the chapter: the same number subtracted from all scores of a row changes no weight.",
         "Which number makes the largest score of a row 0? `x.amax(dim=-1, keepdim=True)` finds the largest "
         "entry of each row.",
@@ -176,6 +179,8 @@ def _softmax_reference(scores: np.ndarray) -> np.ndarray:
     axes="T S",
     inputs=_far_apart,
     sizes=((2, 3), (3, 2), (1, 4), (4, 3, 1000.0), (3, 5, -1000.0), (4, 2, 0.0, 1000.0), (5, 6, 0.0, 500.0)),
+    # Near the largest exponent of float64: how much a row was shifted decides whether it overflows.
+    probes=((6, 8, 0.0, 711.0), (2, 3, 0.0, 500.0), (2, 3, -400.0)),
     reference=_softmax_reference,
     forbidden=("softmax", "log_softmax", "softmin", "scaled_dot_product_attention"),
 )
@@ -259,6 +264,77 @@ def _wider_numbers(scores):
 
 
 @stable_softmax.slip("""
+    You subtract the logarithm of the sum, and that is right on paper. But the sum overflows to infinity, or
+    is 0, before you take its logarithm: shift each row by its maximum first.""")
+def _logarithm_of_an_infinite_sum(scores):
+    return (scores - scores.exp().sum(-1, keepdim=True).log()).exp()
+
+
+@stable_softmax.slip("""
+    You subtracted where the maxima are, not the maxima: `argmax`, and the second thing that `max(dim=-1)`
+    gives, are positions. The largest entries are what `amax` gives.""")
+def _positions_subtracted(scores):
+    e = (scores - scores.argmax(-1, keepdim=True)).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    You added the largest score, and so the large scores become twice as large. Subtract it.""")
+def _maximum_added(scores):
+    e = (scores + scores.amax(-1, keepdim=True)).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    The difference is the wrong way round, maximum minus score: the largest score gets the smallest weight.
+    Write score minus maximum.""")
+def _subtracted_from_the_maximum(scores):
+    e = (scores.amax(-1, keepdim=True) - scores).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    You subtracted the largest absolute value. In a row of scores near -1000 that is 1000, so they sink to
+    -2000, all exponentials are 0, and 0 / 0 is NaN: subtract the largest score, with its sign.""")
+def _largest_absolute_value(scores):
+    e = (scores - scores.abs().amax(-1, keepdim=True)).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    You shift only rows with large scores. Rows of very low ones need it too: `exp(-1000)` is 0, and 0 / 0 is
+    NaN. Shift every row, it changes no weight.""")
+def _only_large_ones_shifted(scores):
+    largest = scores.amax(-1, keepdim=True)
+    e = (scores - largest.where(largest > 50, 0)).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    You subtracted the maximum of each column, so the scores of a row are shifted by different amounts, and
+    its weights change. Each row needs one number, its own maximum: `amax(dim=-1, keepdim=True)`.""")
+def _maximum_of_the_columns(scores):
+    e = (scores - scores.amax(0)).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@stable_softmax.slip("""
+    You shifted each row by its own maximum, which is right, and then divided by the sum of the whole table.
+    Each row has a sum of its own: `sum(dim=-1, keepdim=True)`.""")
+def _shifted_rows_over_one_sum(scores):
+    e = (scores - scores.amax(-1, keepdim=True)).exp()
+    return e / e.sum()
+
+
+@stable_softmax.slip("""
+    You shifted each row, which is right, and then divided by the sums of the columns. It is the rows that
+    should sum to 1: `sum(dim=-1, keepdim=True)`.""")
+def _shifted_rows_over_column_sums(scores):
+    e = (scores - scores.amax(-1, keepdim=True)).exp()
+    return e / e.sum(0)
+
+
+@stable_softmax.slip("""
     You put zeros where NaN was. Those weights are lost, not zero: do not let them overflow in the first
     place, and subtract something from each row.""")
 def _zeros_for_nan(scores):
@@ -290,6 +366,13 @@ def _no_exp(scores):
     The exponentials are there; what is missing is the division by the sum of each row.""")
 def _no_division(scores):
     return (scores - scores.amax(-1, keepdim=True)).exp()
+
+
+@stable_softmax.slip("""
+    These are bare exponentials. Two things are missing: the division by the sum of each row, and before it a
+    shift that keeps the exponentials of large scores finite.""")
+def _bare_exp_of_scores(scores):
+    return scores.exp()
 
 
 @stable_softmax.slip("""
@@ -639,7 +722,7 @@ def _keys_not_swapped(q, k, *_):
 
 @scaled_dot_product.crash(_ROWS_MEET_ROWS)
 def _keys_turned_round(q, k, *_):
-    return q @ k.permute(3, 2, 1, 0)
+    return q @ k.T
 
 
 @scaled_dot_product.crash("""
@@ -748,44 +831,50 @@ def head_entropy():
 @chapter.predict(
     title="Two words change places",
     statement="""
-        A sentence of five different words goes through self-attention, without a mask and without positions.
-        Then its first and its last word change places, and it goes through again.
+        Three words ask (queries), five different words of another sentence answer (keys and values), without
+        a mask and without positions. Two experiments change places in the sentence that answers:
 
-        Before you run anything: how do the five outputs of the second run compare with those of the first?
+        1. Its first and its last word change places, each with its key and its value.
+        2. Only their two keys change places; all values stay where they were.
+
+        Before you run anything: how do the three outputs compare with those of the untouched sentence?
         """,
     choices={
-        "a": "All five are as before, each in its old place.",
-        "b": "The first and the last output have changed places; the three in between are as before.",
-        "c": "The first and the last output have changed places, and the three in between are different.",
-        "d": "All five are different.",
+        "a": "As before in both experiments.",
+        "b": "As before in the first, different in the second.",
+        "c": "Different in the first, as before in the second.",
+        "d": "Different in both.",
     },
     hints=(
-        "Take one of the three words in the middle. Its query is what it was. Which keys does it meet now, "
-        "and which did it meet before?",
-        "A weighted average is a sum, and in a sum the order does not matter: the same pairs of weight and "
-        "value are added up.",
-        "So a word's output depends on the word and on the *set* of words around it. Where is each word now?",
+        "Take one word that asks. Its query is what it was. Write its output as a sum of five terms, each a "
+        "weight times a value: what becomes of the five terms?",
+        "In the first experiment the same five terms are added up in another order.",
+        "In the second, the weight that the first key earned now meets the value of the last word. Are these "
+        "the terms from before?",
     ),
     expected="b",
     wrong={
-        "a": "An output belongs to the word that asks. The word that was first now stands last, and so does "
-        "its output.",
-        "c": "The words in the middle meet the same keys and values as before, in another order. What does a "
-        "sum make of the order of its terms?",
-        "d": "Attention without positions cannot notice where a word stands. Every word meets the same words "
-        "as before.",
+        "a": "Right for the first. In the second, a weight no longer meets the value that belongs to its "
+        "key: the words have exchanged how strongly they count.",
+        "c": "It is the other way round. A key and its value that move together stay a pair, and a sum does "
+        "not care where the pair stands; keys alone do not take their values along.",
+        "d": "Right for the second. In the first each key keeps its value, so the same five terms are added "
+        "up, in another order. What does a sum make of the order of its terms?",
     },
 )
 def two_words_change_places():
-    """Without positions and mask, the sentence is a bag of words: each output moves along with its word."""
-    words = torch.randn(5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    changed = words[[4, 1, 2, 3, 0]]
-    first, second = ((x @ x.T / 8**0.5).softmax(dim=-1) @ x for x in (words, changed))
-    moved_along = torch.allclose(second[[4, 0]], first[[0, 4]])  # the first and the last output
-    as_before = torch.allclose(second[1:4], first[1:4])  # the three in between
-    if moved_along:
-        return "b" if as_before else "c"
-    return "a" if as_before else "d"
+    """An output is a sum of five terms, weight times value, and a sum does not care for their order: keys and
+    values are a bag of pairs. But it is a bag of *pairs*. When keys move without their values, each weight
+    meets another value, and other terms are added up.
+    """
+    random = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(n, 8, generator=random, dtype=torch.float64) for n in (3, 5, 5))
+    places = [4, 1, 2, 3, 0]
+    pairs = ((k, v), (k[places], v[places]), (k[places], v))  # untouched, both moved, only keys moved
+    before, both, keys = ((q @ key.T / 8**0.5).softmax(dim=-1) @ value for key, value in pairs)
+    if torch.allclose(both, before):
+        return "a" if torch.allclose(keys, before) else "b"
+    return "c" if torch.allclose(keys, before) else "d"
 
 
 # --- 8 -------------------------------------------------------------------------------------------------
@@ -1047,14 +1136,14 @@ class _Broken:  # so that both classes of this name can be told apart
     hints=(
         "The output of a word changes with the word after it: which line decides who may see whom?",
         "Print `may_attend` for T = 4. Row t belongs to word t; which entries of it should be True?",
-        "`tril` keeps the triangle below a diagonal. Its `diagonal=1` names the diagonal above the main one; "
-        "on the main diagonal, which is 0, each word meets itself.",
+        "`tril` keeps what lies on a diagonal and below it. Print `torch.ones(4, 4).tril(diagonal=d)` for "
+        "d = -1, 0 and 1: in which of the three does each word see itself and the past, and nothing else?",
     ),
     axes="B T D",
     settings=("d_model",),
     forward=("x",),
     inputs=_causal_inputs,
-    sizes=((1, 2, 3), (1, 3, 2), (2, 4, 3), (3, 5, 4), (2, 1, 3), (2, 6, 5)),
+    sizes=((2, 5, 3), (3, 4, 2), (1, 2, 3), (4, 2, 5), (2, 1, 3), (2, 6, 4)),
     reference=_causal_reference,
 )
 class CausalAttention(nn.Module):
@@ -1195,6 +1284,92 @@ class _LeakingUnscaled(_Causal):
         return _seen_where(q * q.shape[-1] ** 0.5, k, v, _square(q).tril(1))
 
 
+_LEAK = " The leak is still there: look at who may see whom."
+
+
+@CausalAttention.slip(
+    """
+    Hidden scores became 0, and exp(0) is 1, a weight: minus infinity was right."""
+    + _LEAK
+)
+class _LeakingHiddenScoresZero(_Causal):
+    def attend(self, q, k, v):
+        return (_scores(q, k) * _square(q).tril(1)).softmax(-1) @ v
+
+
+@CausalAttention.slip(
+    """
+    Hidden scores became -10. That leaves them a little weight; minus infinity was right."""
+    + _LEAK
+)
+class _LeakingHiddenScoresLow(_Causal):
+    def attend(self, q, k, v):
+        return _scores(q, k).masked_fill(~_square(q).tril(1), -10.0).softmax(-1) @ v
+
+
+@CausalAttention.slip(
+    """
+    Hidden scores became plus infinity, which asks for all the weight and gives NaN: minus infinity was
+    right."""
+    + _LEAK
+)
+class _LeakingHiddenScoresInfinite(_Causal):
+    def attend(self, q, k, v):
+        return _scores(q, k).masked_fill(~_square(q).tril(1), torch.inf).softmax(-1) @ v
+
+
+@CausalAttention.slip(
+    """
+    You moved the softmax to the queries. It was right over the keys, the last axis."""
+    + _LEAK
+)
+class _LeakingAxisMoved(_Causal):
+    def attend(self, q, k, v):
+        return _scores(q, k).masked_fill(~_square(q).tril(1), -torch.inf).softmax(-2) @ v
+
+
+@CausalAttention.slip(
+    """
+    You mask after the softmax, and what hidden words took is lost. The scores were the right place, before
+    the softmax."""
+    + _LEAK
+)
+class _LeakingHiddenAfterTheSoftmax(_Causal):
+    def attend(self, q, k, v):
+        return (_scores(q, k).softmax(-1) * _square(q).tril(1)) @ v
+
+
+@CausalAttention.slip(
+    """
+    You turned queries and keys round. Rows belong to the queries, so `q` was right on the left."""
+    + _LEAK
+)
+class _LeakingKeysAsk(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(k, q, v, _square(q).tril(1))
+
+
+@CausalAttention.slip(
+    """
+    You divide by the square root of the number of words. The width, Dh, was right."""
+    + _LEAK
+)
+class _LeakingScaledByWords(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q * (q.shape[-1] / q.shape[-2]) ** 0.5, k, v, _square(q).tril(1))
+
+
+@CausalAttention.slip(
+    """
+    You turned the weights over before they met the values. Their rows belong to the words that ask, and that
+    was right."""
+    + _LEAK
+)
+class _LeakingWeightsTurned(_Causal):
+    def attend(self, q, k, v):
+        return _scores(q, k).masked_fill(~_square(q).tril(1), -torch.inf).softmax(-1).mT @ v
+
+
 @CausalAttention.slip("""
     The leak is gone. But the scores were divided by sqrt(Dh), which was right, and now the root is
     missing.""")
@@ -1208,6 +1383,38 @@ class _RepairedWithoutRoot(_Causal):
 class _RepairedUnscaled(_Causal):
     def attend(self, q, k, v):
         return _seen_where(q * q.shape[-1] ** 0.5, k, v, _square(q).tril())
+
+
+@CausalAttention.crash("""
+    T became the number of sentences, axis 0 of `x`, and the mask does not fit the scores. T was right: it is
+    the number of words, `x.shape[1]`. Look at the line that makes `may_attend` of it.""")
+class _CountsSentences(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q, k, v, _square(q.transpose(0, 1)).tril())
+
+
+@CausalAttention.crash("""
+    T became the width, the last axis of `x`, and the mask does not fit the scores. T was right: it is the
+    number of words, `x.shape[1]`. Look at the line that makes `may_attend` of it.""")
+class _CountsFeatures(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q, k, v, _square(q.mT).tril())
+
+
+@CausalAttention.crash("""
+    You made T one smaller, and the mask no longer fits the scores, which have a row and a column for each
+    word. T was right, `x.shape[1]`. Look at the line that makes `may_attend` of it.""")
+class _CountsOneLess(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q, k, v, _square(q[:, 1:]).tril())
+
+
+@CausalAttention.crash("""
+    You made T one larger, and the mask no longer fits the scores, which have a row and a column for each
+    word. T was right, `x.shape[1]`. Look at the line that makes `may_attend` of it.""")
+class _CountsOneMore(_Causal):
+    def attend(self, q, k, v):
+        return _seen_where(q, k, v, _square(torch.cat([q, q[:, :1]], dim=1)).tril())
 
 
 # --- 10 ------------------------------------------------------------------------------------------------
@@ -1487,7 +1694,8 @@ def _multi_head_layer_reference(
 
         Make four layers `nn.Linear(d_model, d_model)`, named `q_proj`, `k_proj`, `v_proj` and `out_proj`: the
         check puts weights of its own into them, and compares outputs and gradients. You may call what you
-        wrote in the exercises above.
+        wrote in the exercises above, `attention` of the chapter and `F.scaled_dot_product_attention`. To take
+        over `MultiHeadAttention`, the package's or PyTorch's, is off limits: you are writing it.
         """,
     hints=(
         "`__init__` makes the four layers and keeps `n_heads`, each as an attribute of `self`. `forward` has "
@@ -1505,13 +1713,14 @@ def _multi_head_layer_reference(
     inputs=_multi_head_inputs,
     sizes=(
         (1, 2, 3, 2, 2),
-        (2, 3, 4, 3, 2),
+        (2, 5, 4, 3, 6),
         (1, 4, 2, 1, 3),
         (2, 1, 5, 2, 4),
         (2, 4, 4, 3, 3),
         (3, 5, 2, 4, 1),
     ),
     reference=_multi_head_layer_reference,
+    forbidden=("MultiHeadAttention", "MultiheadAttention", "multi_head_attention_forward"),
 )
 class MultiHead(nn.Module):
     """Attention with several heads and a mask: x (B, T, D) asks, context (B, S, D) answers."""
@@ -1691,7 +1900,179 @@ class _MaskForgotten(_Parts):
     Your softmax runs over the queries. Each query shares itself out over the keys, the last axis.""")
 class _SoftmaxOverQueries(_Parts):
     def weights(self, q, k, mask):
-        return _scores(q, k).masked_fill(~mask, -torch.inf).softmax(-2).nan_to_num()
+        return _scores(q, k).masked_fill(~mask, -torch.inf).softmax(-2)
+
+
+@MultiHead.slip("""
+    Hidden scores became 0. But exp(0) is 1, so a score of 0 still gets weight; only minus infinity gets
+    none.""")
+class _HiddenScoresAreZero(_Parts):
+    def weights(self, q, k, mask):
+        return (_scores(q, k) * mask).softmax(-1)
+
+
+@MultiHead.slip("""
+    Hidden scores became -1. That is a score like any other, and it gets weight; only minus infinity gets
+    none.""")
+class _HiddenScoresAreMinusOne(_Parts):
+    def weights(self, q, k, mask):
+        return _scores(q, k).masked_fill(~mask, -1.0).softmax(-1)
+
+
+@MultiHead.slip("""
+    You added the mask to the scores, as 1 and 0. A visible key is then favoured a little, and nothing is
+    hidden; what is hidden needs minus infinity.""")
+class _MaskAdded(_Parts):
+    def weights(self, q, k, mask):
+        return (_scores(q, k) + mask).softmax(-1)
+
+
+@MultiHead.slip("""
+    You masked the weights after the softmax, and what hidden keys held is lost: the rows no longer sum to 1.
+    Mask the scores, before the softmax.""")
+class _MaskedAfterTheSoftmax(_Parts):
+    def weights(self, q, k, mask):
+        return _scores(q, k).softmax(-1) * mask
+
+
+@MultiHead.slip("""
+    You took `mask[0, 0]`, the mask of the first sentence, for all of them. `mask` (B, 1, T, S) broadcasts
+    over the heads as it is.""")
+class _FirstMaskForAll(_Parts):
+    def weights(self, q, k, mask):
+        return super().weights(q, k, mask[:1])
+
+
+@MultiHead.slip("""
+    You divided by Dh, not by its square root: the weights come out too flat.""")
+class _RootForgotten(_Parts):
+    def weights(self, q, k, mask):
+        return super().weights(q / q.shape[-1] ** 0.5, k, mask)
+
+
+@MultiHead.slip("""
+    You multiplied by sqrt(Dh) where the formula divides: the weights come out far too sharp.""")
+class _MultipliedByTheRoot(_Parts):
+    def weights(self, q, k, mask):
+        return super().weights(q * q.shape[-1], k, mask)
+
+
+@MultiHead.slip("""
+    You divided by the square root of the number of heads. What spreads the scores is the width of a head,
+    Dh, the last axis of q.""")
+class _ScaledByHeads(_Parts):
+    def weights(self, q, k, mask):
+        return super().weights(q * (q.shape[-1] / self.n_heads) ** 0.5, k, mask)
+
+
+@MultiHead.slip("""
+    You divided by the square root of the number of tokens that ask. What spreads the scores is the width of a
+    head, Dh, the last axis of q.""")
+class _ScaledByTokens(_Parts):
+    def weights(self, q, k, mask):
+        return super().weights(q * (q.shape[-1] / q.shape[-2]) ** 0.5, k, mask)
+
+
+@MultiHead.slip("""
+    Your softmax runs over the heads (dim=1), so heads compete with each other. It should run over the keys,
+    the last axis.""")
+class _SoftmaxOverHeads(_Parts):
+    def weights(self, q, k, mask):
+        return _scores(q, k).masked_fill(~mask, -torch.inf).softmax(1)
+
+
+@MultiHead.slip("""
+    There is no softmax: your weights are the bare scores, with minus infinity among them. The softmax makes
+    weights of them, and zeros of minus infinity.""")
+class _NoSoftmax(_Parts):
+    def weights(self, q, k, mask):
+        return _scores(q, k).masked_fill(~mask, -torch.inf)
+
+
+@MultiHead.slip("""
+    You cut heads of n_heads features each. `n_heads` is how many heads there are; each is D / n_heads
+    wide.""")
+class _CountTakenForWidth(_Parts):
+    def split(self, x):
+        return x.unflatten(-1, (-1, self.n_heads)).transpose(1, 2)
+
+
+@MultiHead.slip("""
+    Your heads are interleaved: head 0 got the features 0, H, 2H, ... The features of one head lie together,
+    so cut D into (H, Dh), in this order.""")
+class _Interleaved(_Parts):
+    def split(self, x):
+        return x.unflatten(-1, (-1, self.n_heads)).permute(0, 3, 1, 2)
+
+
+@MultiHead.slip("""
+    The heads are joined with their features in turns: head and feature changed places, (B, T, Dh, H). One
+    head stays together, beside the next: (B, T, H, Dh), then flatten.""")
+class _JoinedInTurns(_Parts):
+    def join(self, heads):
+        return self.out_proj(heads.permute(0, 2, 3, 1).flatten(2))
+
+
+@MultiHead.slip("""
+    Your keys come from `q_proj`. Keys have a matrix of their own, `k_proj`.""")
+class _KeysFromQueries(_Parts):
+    def project(self, x, context):
+        return self.q_proj(x), self.q_proj(context), self.v_proj(context)
+
+
+@MultiHead.slip("""
+    Your queries come from `k_proj`, and your keys from `q_proj`. Queries are what is asked, `q_proj(x)`.""")
+class _QueriesAndKeysSwapped(_Parts):
+    def project(self, x, context):
+        return self.k_proj(x), self.q_proj(context), self.v_proj(context)
+
+
+@MultiHead.slip("""
+    `out_proj` is applied twice. Once is enough, after the heads are joined.""")
+class _MixedTwice(_Parts):
+    def join(self, heads):
+        return self.out_proj(super().join(heads))
+
+
+@MultiHead.slip("""
+    You added `x` to the answer. That is a residual connection, which comes around this layer in a whole
+    Transformer; it is not part of it.""")
+class _ResidualAdded(_Parts):
+    def forward(self, x, context, mask):
+        return x + super().forward(x, context, mask)
+
+
+@MultiHead.slip("""
+    Right for two heads only. The number of heads comes as `n_heads`: keep it, `self.n_heads = n_heads`, and
+    cut by it.""")
+class _AlwaysTwoHeads(_Parts):
+    def split(self, x):
+        heads = self.n_heads if x.shape[-1] % 2 else 2
+        return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+@MultiHead.crash("""
+    After the cut the heads still stand behind the tokens: (B, T, H, Dh). Swap these two axes,
+    `.transpose(1, 2)`, so that within each head tokens meet tokens.""")
+class _NotMoved(_Parts):
+    def split(self, x):
+        return x.unflatten(-1, (self.n_heads, -1))
+
+
+@MultiHead.crash("""
+    There is one row of weights for S keys, and your values come from `x`, which has T tokens. What answers is
+    `context`, for values as for keys.""")
+class _ValuesFromTheWrongSide(_Parts):
+    def project(self, x, context):
+        return self.q_proj(x), self.k_proj(context), self.v_proj(x)
+
+
+@MultiHead.crash("""
+    `q_proj` takes rows of D numbers, and yours are cut into heads already, Dh wide. Project first, then
+    split.""")
+class _SplitThenProjected(_Parts):
+    def forward(self, x, context, mask):
+        return self.q_proj(self.split(x))
 
 
 @MultiHead.crash("""

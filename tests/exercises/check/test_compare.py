@@ -61,6 +61,41 @@ def test_the_first_wrong_gradient_is_named(got, says):
     assert where_gradients_differ([RIGHT[0] | got], RIGHT).endswith(says)
 
 
+def test_a_small_input_is_shown_in_full_and_a_large_one_is_not():
+    shown = repr(ex.weighted_average.check(lambda weights, values: weights @ values + 1))
+    assert "    weights = [[0.2275 0.1358 0.6367]" in shown and "    values = [[ 1.304   0.9471" in shown
+    assert "q = [" not in repr(ex.scaled_dot_product.check(lambda q, k, v: q))
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda scores: (scores / 2).exp() / (scores / 2).exp().sum(-1, keepdim=True), ""),
+        (
+            lambda scores: torch.where(scores > 900, torch.inf, ex.stable_softmax.solve(scores)),
+            "reaches 1004.",
+        ),
+        (
+            lambda scores: torch.where(scores < -900, torch.inf, ex.stable_softmax.solve(scores)),
+            "reaches -1003.",
+        ),
+        (lambda scores: ex.stable_softmax.solve(scores) * torch.nan, ""),
+    ],
+)
+def test_infinity_or_nan_of_a_large_input_is_called_an_overflow(answer, says):
+    message = ex.stable_softmax.check(answer).message
+    assert ("An overflow, most likely: in this input `scores`" in message and says in message) == bool(says)
+
+
+def test_a_write_into_a_sparse_tensor_does_no_harm():
+    def answer(weights, values):
+        weights = weights.to_sparse()
+        weights *= 1
+        return weights @ values
+
+    assert ex.weighted_average.check(answer)
+
+
 def test_the_call_is_described_without_the_weights_of_a_module():
     class Wrong(ex.MultiHead.solve):
         def forward(self, x, context, mask):

@@ -286,7 +286,7 @@ HOSTILE = {
     "returns None in the end": (lambda q, k, v: print("hello"), "returned nothing"),
     "a tuple": (lambda q, k, v: (q, k), "this is a tuple of 2"),
     "a list": (lambda q, k, v: q.tolist(), "this is a list"),
-    "an array": (lambda q, k, v: q.numpy(), "this is a ndarray"),
+    "an array": (lambda q, k, v: q.numpy(), "this is an ndarray"),
     "a number": (lambda q, k, v: 1.0, "this is a float"),
     "a generator": (yields, "this is a generator"),
     "a coroutine": (awaits, "this is a coroutine"),

@@ -55,6 +55,35 @@ def test_a_large_matrix_is_shown_around_the_first_difference():
     assert corner.corner == (14, 5) and corner.expected[-1, -1] == want[0, 19, 8]
 
 
+def test_what_is_starred_looks_different():
+    want = np.array([[0.22701, 2.0, 3.0, 4.0]])
+    got = want + np.array([3e-6, 0, 0, 0])
+    picture = Picture.around((0, 0), want, got, want != got, "TD")
+    assert "0.227010 " in picture.text() and "0.227013*" in picture.text()
+    assert "<strong>0.227013*</strong>" in picture.html() and "0.227010<" in picture.html()
+    assert all(len(line) <= 88 for line in picture.text().splitlines())
+    assert picture._labels(1) == ["0", "1", "2 ..."]  # longer numbers, fewer columns
+
+
+def test_the_one_number_that_differs_is_shown_however_long_it_is():
+    want = np.array([[1.0, 2.0, 1e9]])
+    picture = Picture.around((0, 2), want, want + 1e-4, np.array([[False, False, True]]), "TD")
+    starred = [word for word in picture.text().split() if word.endswith("*") and word[0] == "1"]
+    assert starred == ["1.0000000000001e+09*"]
+
+
+def test_dots_stand_for_rows_and_columns_that_are_left_out():
+    want = np.zeros((20, 9))
+    labels = [Picture.around(spot, want, want, want > 0, "TD") for spot in [(0, 0), (12, 4), (19, 8)]]
+    assert [picture._labels(1) for picture in labels] == [
+        ["0", "1", "2", "3 ..."],
+        ["... 3", "4", "5", "6 ..."],
+        ["... 5", "6", "7", "8"],
+    ]
+    assert labels[0]._labels(0)[-1] == "5 ..." and labels[1]._labels(0)[0] == "... 11"
+    assert "<th>... 3</th>" in labels[1].html() and " ... 3 " in labels[1].text()
+
+
 def test_a_result_is_true_only_when_passed():
     for status, expected in (("passed", True), ("not yet", False), ("not attempted", False)):
         assert bool(Result("", status=status)) is expected

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from transformer_lab.attention import MultiHeadAttention
 from transformer_lab.exercises import attention as ex
 from transformer_lab.exercises.check.written import _steps, _stub
 
@@ -136,6 +137,36 @@ class Misspelt(nn.Module):
         return x
 
 
+class OnlyInit(nn.Module):
+    def __init__(self, d_model, n_heads):
+        super().__init__()
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            self.add_module(name, nn.Linear(d_model, d_model))
+
+    def forward(self, x, context, mask): ...
+
+
+class ContextFirst(Right):
+    def forward(self, context, x, mask):
+        return super().forward(x, context, mask)
+
+
+class HeadsFirst(Right):
+    def __init__(self, n_heads, d_model):
+        super().__init__(d_model, n_heads)
+
+
+class OfThePackage(MultiHeadAttention):
+    def __init__(self, d_model, n_heads):
+        super().__init__(d_model=d_model, n_heads=n_heads)
+
+
+class OfPyTorch(Right):
+    def __init__(self, d_model, n_heads):
+        super().__init__(d_model, n_heads)
+        self.inside = nn.MultiheadAttention(d_model, n_heads)
+
+
 class QueriesOnTheRight(Right):
     def forward(self, x, context, mask):
         q, k = self.q_proj(x), self.k_proj(context)
@@ -152,13 +183,22 @@ WRONG = {
     "a function": (lambda x, context, mask: x, "a subclass of `nn.Module`; this is a function"),
     "another class": (dict, "a subclass of `nn.Module`; this is a type"),
     "nothing": (None, "a subclass of `nn.Module`; this is a NoneType"),
-    "another name": (OtherName, "no parameter `q_proj.weight` in your module"),
+    "another name": (
+        OtherName,
+        "Is it made in `__init__`, as an attribute of `self`? Your module has: query.weight",
+    ),
     "a bias too few": (NoBias, "no parameter `k_proj.bias` in your module"),
     "a parameter too many": (OneMore, "a parameter too many, `scale`."),
     "a bias too many": (OneMoreBias, "a parameter too many, `mix.bias`. `bias=False` makes"),
     "another shape": (Narrow, "`v_proj.weight` has the shape (2, 4); here it should be (4, 4)."),
     "layers in a list": (InAList, "Your module has: none."),
-    "layers made in forward": (MadeInForward, "Is it made in `__init__`, as an attribute of `self`?"),
+    "layers made in forward": (MadeInForward, "You have written `forward`; `__init__` still to come"),
+    "only __init__": (OnlyInit, "You have written `__init__`; `forward` still to come"),
+    "arguments in another order": (ContextFirst, "called with (x, context, mask), and yours takes (context"),
+    "settings in another order": (HeadsFirst, "called with (d_model, n_heads), and yours takes (n_heads"),
+    "an heir of the package's": (OfThePackage, "Here you build what `MultiHeadAttention` does"),
+    "the package's": (MultiHeadAttention, "Here you build what `MultiHeadAttention` does"),
+    "PyTorch's inside": (OfPyTorch, "Here you build what `MultiheadAttention` does"),
     "weights read too early": (WeightsAtTheStart, "the first difference is at"),
     "weights changed": (WeightsChanged, "changed its input `q_proj.weight` in place"),
     "weights detached": (WeightsDetached, "no gradient reaches `q_proj.weight`"),
@@ -263,6 +303,13 @@ def test_broken_code_with_one_thing_changed_is_an_attempt(exercise, old, new):
 def test_a_broken_module_whose_layers_were_changed_is_an_attempt():
     stub = ex.CausalAttention.stub
     assert handed_in(ex.CausalAttention, stub.replace("self.k_proj = nn", "self.key = nn")) == "not yet"
+
+
+def test_right_arguments_under_swapped_names_pass():
+    """The order is only mentioned where something is wrong."""
+    assert ex.weighted_average.check(lambda values, weights: values @ weights)
+    message = ex.weighted_average.check(lambda values, weights: weights @ values).message
+    assert "is called with (weights, values), and yours takes (values, weights): keep the order." in message
 
 
 def test_the_stub_of_a_broken_module_is_the_module():

@@ -4,7 +4,7 @@ Everything that decides is computed in NumPy, in float64, so that neither a mist
 torch that the learner has patched can make a wrong answer look right.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import guard
 from .show import an
+from .watch import Watch, in_place
 
 Inputs = dict[str, Any]  # parameter name -> array or whole number, in the order of the parameters
 Function = Callable[..., Tensor]  # of tensors, in the order of the inputs
@@ -22,6 +23,9 @@ Gradients = dict[str, np.ndarray]  # input -> gradient of a fixed mix of the ans
 # A float32 answer carries errors near 1e-7 of its size, some operations later 1e-6; slips are far above. In a
 # float64 answer one number that went through float32, such as `torch.tensor(8).sqrt()`, is worth a remark.
 TOLERANCE = {"float32": (1e-4, 1e-5), "float64": (1e-6, 1e-7)}
+FEW = 24  # numbers that are read at a glance
+LARGE = 50.0  # numbers from which an exponential may overflow, if they are scores or multiplied to scores
+EXP_LIMIT = {"float32": 88, "float64": 709}
 ROUNDING = (1e-9, 1e-10)  # of an answer that is float64 throughout
 
 
@@ -44,6 +48,34 @@ class Case:
             for name, value in shown.items()
         )
         return f"{', '.join(parts)}, in {plainly(self.dtype)}"
+
+    def in_full(self, names: tuple[str, ...]) -> str:
+        """The numbers of these inputs, if they are few."""
+        arrays = self._arrays(names)
+        if sum(x.size for x in arrays.values()) > FEW:
+            return ""
+        shown = (
+            f"{name} = {np.array2string(x, precision=4, suppress_small=True, prefix=f'{name} = ')}"
+            for name, x in arrays.items()
+        )
+        return "\n".join(shown)
+
+    def too_large(self, names: tuple[str, ...]) -> list[str]:
+        """What to say of NaN or infinity, if one of these inputs is so large that `exp` may overflow."""
+        arrays = self._arrays(names)
+        extremes = {name: x.flat[np.abs(x).argmax()] for name, x in arrays.items() if x.dtype != bool}
+        name = max(extremes, key=lambda name: abs(extremes[name]), default="")
+        if not name or abs(extremes[name]) < LARGE:
+            return []
+        dtype = plainly(self.dtype)
+        return [
+            f"An overflow, most likely: in this input `{name}` reaches {extremes[name]:.4g}. In {dtype}, "
+            f"`exp` of more than {EXP_LIMIT[dtype]} is infinity, and of a number far below 0 it is 0; "
+            "infinity / infinity and 0 / 0 are NaN."
+        ]
+
+    def _arrays(self, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+        return {name: x for name in names if isinstance(x := self.inputs[name], np.ndarray)}
 
 
 @dataclass(frozen=True)
@@ -76,15 +108,15 @@ def _tensor(value: Any, dtype: torch.dtype) -> Any:
 # Values
 
 
-def answer_to(function: Function, case: Case) -> Answer:
+def answer_to(function: Function, case: Case, forbidden: Sequence[str] = ()) -> Answer:
     """What ``function`` makes of the case; a complaint if that is no answer, or if it changed its inputs."""
     given = case.tensors()
-    got = function(*given)
+    with Watch(forbidden) as watch:
+        got = function(*given)
     for tensor, (name, value) in zip(given, case.inputs.items(), strict=True):
         if isinstance(value, np.ndarray) and not np.array_equal(tensor.detach().numpy(), value):
             raise guard.Complaint(
-                f"Your code changed its input `{name}` in place. Work on a new tensor: "
-                "operations whose name ends in _ and assignments such as `x[0] = ...` write into the old one."
+                f"Your code changed its input `{name}` in place. {watch.wrote_into(tensor)}"
             )
     return _read(got, case)
 
@@ -170,7 +202,8 @@ def gradients(function: Function, case: Case) -> Gradients:
             for name, tensor in zip(case.inputs, given, strict=True)
             if isinstance(tensor, Tensor) and tensor.is_floating_point()
         }
-        got = function(*given)
+        with Watch() as watch:
+            got = function(*given)
     if not got.requires_grad:
         raise guard.Complaint(
             "The values are right, but no gradient flows back to the inputs, so a model made of it could not "
@@ -178,11 +211,25 @@ def gradients(function: Function, case: Case) -> Gradients:
         )
     mix = torch.from_numpy(np.random.default_rng(0).standard_normal(tuple(got.shape)))
     with torch.autograd.set_detect_anomaly(False):  # NaN is not the notebook's to find, but ours to name
-        grads = torch.autograd.grad(got, list(leaves.values()), mix.to(got.dtype), allow_unused=True)
+        try:
+            grads = torch.autograd.grad(got, list(leaves.values()), mix.to(got.dtype), allow_unused=True)
+        except RuntimeError as error:
+            if "modified by an inplace operation" in str(error):
+                raise _overwritten(watch) from error
+            raise
     return {
         name: np.zeros(leaf.shape) if grad is None else grad.resolve_neg().numpy()
         for (name, leaf), grad in zip(leaves.items(), grads, strict=True)
     }
+
+
+def _overwritten(watch: Watch) -> guard.Complaint:
+    """Instead of autograd's complaint, which names neither the line nor the operator."""
+    how = " ".join(dict.fromkeys(map(in_place, watch.writes.values())))
+    return guard.Complaint(
+        "The values are right, but the gradient needs numbers that your code has written over on the way. "
+        f"{how or in_place('')}"
+    )
 
 
 def same_gradients(got: list[Gradients], want: list[Gradients]) -> bool:

@@ -24,6 +24,7 @@ import sys
 import sysconfig
 import threading
 import time
+import traceback
 import types
 import warnings
 from collections.abc import Callable, Iterator
@@ -94,7 +95,7 @@ class Outcome:
     value: Any = None
     problem: tuple[str, ...] = ()
     printed: str = ""
-    raised: bool = False  # whether the problem is an exception of the learner's code
+    error: BaseException | None = None  # what the learner's code raised, if that is the problem
 
 
 def run(job: Callable[[], Any], seconds: float | int) -> Outcome:
@@ -111,7 +112,7 @@ def run(job: Callable[[], Any], seconds: float | int) -> Outcome:
         except Complaint as complaint:
             done["problem"] = (str(complaint),)
         except BaseException as error:
-            done["raised"] = True
+            done["error"] = error
             try:
                 done["problem"] = describe(error)
             except BaseException:  # its own message raises again
@@ -121,8 +122,8 @@ def run(job: Callable[[], Any], seconds: float | int) -> Outcome:
     with _world_put_back() as disturbed, _quiet(printed):
         stopped = _in_a_thread(work, seconds)
     problem = (stopped,) if stopped else done.get("problem", ()) or tuple(disturbed)
-    raised = not stopped and done.get("raised", False)
-    return Outcome(None if problem else done["value"], problem, str(printed), raised)
+    error = None if stopped else done.get("error")
+    return Outcome(None if problem else done["value"], problem, str(printed), error)
 
 
 def describe(error: BaseException) -> tuple[str, ...]:
@@ -135,9 +136,9 @@ def describe(error: BaseException) -> tuple[str, ...]:
     text = re.sub(r" at 0x[0-9a-fA-F]+", "", text).rstrip(".")  # addresses differ from run to run
     text = text if len(text) <= 300 else text[:300] + " [...]"
     said = f"Your code raised {type(error).__name__}" + (f": {text}." if text else ".")
-    if (place := _their_place(error)) is None:
+    if not (places := their_places(error)):
         return (said,)
-    frame, number = place
+    frame, number = places[-1]
     line = linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()
     where = f"It happened in line {number}" + (f": `{line}`" if line else ".")
     return (said, where, *_redefined(error, frame))
@@ -148,14 +149,10 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _their_place(error: BaseException) -> tuple[types.FrameType, int] | None:
-    """The deepest frame that runs code of the learner's, and the line's number within its cell."""
-    found, trace = None, error.__traceback__
-    while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith(NOT_THEIRS):
-            found = trace.tb_frame, trace.tb_lineno
-        trace = trace.tb_next
-    return found
+def their_places(error: BaseException) -> list[tuple[types.FrameType, int]]:
+    """The frames that run code of the learner's, the deepest last, and the line's number within its cell."""
+    places = traceback.walk_tb(error.__traceback__)
+    return [place for place in places if not place[0].f_code.co_filename.startswith(NOT_THEIRS)]
 
 
 def _redefined(error: BaseException, frame: types.FrameType) -> list[str]:

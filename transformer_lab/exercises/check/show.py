@@ -1,6 +1,8 @@
 """What an exercise says, in a terminal and in a notebook: short, the same on every run, no scripts."""
 
+import functools
 import html
+import itertools
 import re
 import textwrap
 from collections.abc import Sequence
@@ -36,6 +38,7 @@ class Picture:
     wrong: np.ndarray
     corner: tuple[int, int]  # the indices of its first row and column
     axes: tuple[str, ...]  # what the rows and the columns are, in the book's letters
+    whole: tuple[int, ...] = ()  # rows and columns of the matrix that it is cut from, if it is
 
     @classmethod
     def around(
@@ -47,21 +50,29 @@ class Picture:
         axes: Sequence[str],
     ) -> "Picture":
         """The part of the last two axes in which ``spot`` lies, as large as fits a screen."""
-        rows, columns = (
-            slice(start := min(max(at - 1, 0), max(length - most, 0)), start + most)
-            for at, length, most in zip(spot[-2:], expected.shape[-2:], LARGEST, strict=True)
-        )
-        window = (*spot[:-2], rows, columns)
-        return cls(
-            expected[window], given[window], wrong[window], (rows.start, columns.start), tuple(axes[-2:])
-        )
+        whole = expected.shape[-2:]
+        for fewer in range(LARGEST[1]):  # columns, where numbers are long
+            largest = (LARGEST[0], LARGEST[1] - fewer)
+            rows, columns = (
+                slice(start := min(max(at - 1, 0), max(length - most, 0)), start + most)
+                for at, length, most in zip(spot[-2:], whole, largest, strict=True)
+            )
+            if largest[1] == 1:  # the one that differs, not its neighbour
+                columns = slice(spot[-1], spot[-1] + 1)
+            window, corner = (*spot[:-2], rows, columns), (rows.start, columns.start)
+            picture = cls(expected[window], given[window], wrong[window], corner, tuple(axes[-2:]), whole)
+            if max(map(len, picture.text().splitlines())) <= WIDTH:
+                break
+        return picture
 
     def text(self) -> str:
-        rows, columns = self._indices(0), self._indices(1)
-        head = "".join(f"{j:7}  " for j in columns)
-        left = [head, *("".join(f"{_number(x)}  " for x in row) for row in self.expected)]
-        right = [head, *("".join(_number(x) + " *"[bad] + " " for x, bad in row) for row in self._marked())]
-        labels = [self._corner(), *map(str, rows)]
+        given = [[(self._number(x), bad) for x, bad in row] for row in self._marked()]
+        expected = [[self._number(x) for x in row] for row in self.expected.tolist()]
+        wide = max(len(x) for x in (*itertools.chain(*expected), *(x for row in given for x, _ in row)))
+        head = "".join(f"{j:>{wide}}  " for j in self._labels(1))
+        left = [head, *("".join(f"{x:>{wide}}  " for x in row) for row in expected)]
+        right = [head, *("".join(f"{x:>{wide}}{' *'[bad]} " for x, bad in row) for row in given)]
+        labels = [self._corner(), *self._labels(0)]
         margin, width = max(map(len, labels)), max(len(head), len("expected")) + 3
         lines = [
             " " * margin + "  " + "expected".ljust(width) + "given (* differs)",
@@ -79,14 +90,14 @@ class Picture:
 
     def _table(self, caption: str, rows: list[list[tuple[float, bool]]]) -> str:
         def cell(x: float, bad: bool) -> str:
-            number = html.escape(_number(x).strip())
+            number = html.escape(self._number(x).strip())
             inside = f"<strong>{number}*</strong>" if bad else number
             return f'<td style="text-align:right{"; " + MARKED if bad else ""}">{inside}</td>'
 
-        heads = "".join(f"<th>{j}</th>" for j in self._indices(1))
+        heads = "".join(f"<th>{j}</th>" for j in self._labels(1))
         body = "".join(
             f"<tr><th>{i}</th>{''.join(cell(*entry) for entry in row)}</tr>"
-            for i, row in zip(self._indices(0), rows, strict=True)
+            for i, row in zip(self._labels(0), rows, strict=True)
         )
         caption = f'<caption style="caption-side:top;text-align:left">{caption}</caption>'
         head = f"<tr><th>{html.escape(self._corner())}</th>{heads}</tr>"
@@ -97,8 +108,27 @@ class Picture:
         pairs = zip(self.given.tolist(), self.wrong.tolist(), strict=True)
         return [list(zip(row, marks, strict=True)) for row, marks in pairs]
 
-    def _indices(self, axis: int) -> range:
-        return range(self.corner[axis], self.corner[axis] + self.expected.shape[axis])
+    def _number(self, x: float) -> str:
+        return _number(x, self._digits)
+
+    @functools.cached_property
+    def _digits(self) -> int:
+        """Three decimals, or as many as it takes to tell apart what is marked."""
+        pairs = list(zip(self.expected[self.wrong], self.given[self.wrong], strict=True))
+        return next(
+            (d for d in range(3, 17) if all(_number(a, d) != _number(b, d) for a, b in pairs)),
+            3,
+        )
+
+    def _labels(self, axis: int) -> list[str]:
+        """The indices along an axis; dots where rows or columns are left out."""
+        start, shown = self.corner[axis], self.expected.shape[axis]
+        labels = [str(index) for index in range(start, start + shown)]
+        if start > 0 and self.whole:
+            labels[0] = f"... {labels[0]}"
+        if self.whole and start + shown < self.whole[axis]:
+            labels[-1] += " ..."
+        return labels
 
     def _corner(self) -> str:
         return " \\ ".join(self.axes)
@@ -148,10 +178,10 @@ class Result(Shown):
 def an(name: str) -> str:
     """The name with its article.
 
-    >>> an("int"), an("float")
-    ('an int', 'a float')
+    >>> an("int"), an("float"), an("ndarray")
+    ('an int', 'a float', 'an ndarray')
     """
-    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
+    return f"an {name}" if name[:1].lower() in "aeiou" or name == "ndarray" else f"a {name}"
 
 
 def _text(block: str | Code | Picture) -> str:
@@ -175,6 +205,6 @@ def marked(sentence: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(sentence))
 
 
-def _number(x: float) -> str:
-    """Seven characters wide at least, three decimals while the number is small enough for them."""
-    return f"{x:7.3f}" if abs(x) < 1000 or not np.isfinite(x) else f"{x:7.1e}"
+def _number(x: float, digits: int = 3) -> str:
+    """Seven characters wide at least; decimals while the number is small enough for them."""
+    return f"{x:7.{digits}f}" if abs(x) < 1000 or not np.isfinite(x) else f"{x:7.{digits - 2}e}"

@@ -8,17 +8,15 @@ import contextlib
 import dis
 import inspect
 import itertools
-import re
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from . import guard
 from .compare import (
@@ -40,21 +38,13 @@ from .compare import (
     where_gradients_differ,
 )
 from .exercise import Exercise, source
+from .meaning import does_nothing, family, meaning
 from .show import Code, Picture, Result, an
+from .watch import Watch
 
 Sizes = tuple[Any, ...]  # what ``inputs`` takes after the generator: sizes, and the sort of a mask
 
 LINES_SHOWN = 20  # of what the learner prints
-
-# How PyTorch begins or ends its complaints about shapes, and what they come to.
-SHAPES_CLASH = re.compile(
-    "must match the size of tensor|Expected size for first two dimensions|cannot be multiplied"
-    "|size mismatch, got|inconsistent tensor size"
-)
-SHAPES = (
-    "The shapes do not fit. `*` multiplies entry by entry and needs equal shapes; "
-    "`A @ B` needs the last axis of A to be as long as the last but one of B."
-)
 
 SUPER = "`__init__` should begin with `super().__init__()`: only then can a module take layers in."
 
@@ -81,7 +71,7 @@ class Implement(Exercise):
         inputs: makes the arguments by name from a generator and one entry of ``sizes``.
         sizes: from small to large; numbers that differ, so that a mistaken axis shows.
         reference: the right answer in NumPy, written independently of the solution.
-        forbidden: names of library functions that would do the whole exercise.
+        forbidden: names of library functions, and of modules, that would do the whole exercise.
         gradient: whether gradients must flow, and be right.
         probes: more sizes, on which nothing is judged: they tell slips apart that are alike on the others.
     """
@@ -162,6 +152,8 @@ class Implement(Exercise):
             return self._not_yet(problem)
         if self._untouched(answer):
             return self._not_attempted(self._invitation())
+        if idle := self._half_done(answer):
+            return self._not_yet(idle)
         function = self.function(answer)
         answers: list[Answer] = []
         cases = self.cases()
@@ -178,14 +170,17 @@ class Implement(Exercise):
         if wrong:
             probed = [] if outcome.problem else self._probed(function, deadline)
             named = self._slip_of(tried + probed)
-            if not named and any(map(_is_finite, wrong)):  # an overflow elsewhere hides no other mistake
+            if not named and any(map(self._is_plainly_wrong, wrong)):  # an overflow elsewhere hides nothing
                 named = self._slip_of(list(filter(_is_finite, tried)))
-            return self._not_yet(*([named] if named else self._difference(*wrong[0])), *said)
+            found = self._mixed_up(answer) or ([named] if named else self._difference(*wrong[0]))
+            return self._not_yet(*found, *said)
         if outcome.problem:
-            if not outcome.raised:
-                return self._not_yet(*outcome.problem, *said)
-            meant = self._meaning(outcome.problem[0], case)
-            return self._not_yet(*meant, *outcome.problem, f"The input was {self._call(case)}.", *said)
+            if not outcome.error:
+                return self._not_yet(*self._mixed_up(answer), *outcome.problem, *said)
+            # To look at an error may run code of the learner's: its class can be theirs.
+            meant = guard.run(lambda: self._meaning(outcome.error, case), _left(deadline)).value or []
+            called = f"The input was {case.call(self._called_with(case))}."
+            return self._not_yet(*(self._mixed_up(answer) or meant), *outcome.problem, called, *said)
         if problem := self._fresh(function, deadline) or self._gradients(function, deadline):
             return self._not_yet(*problem, *said)
         return self._passed(self._praise(), *self._remarks(tried), *said)
@@ -196,7 +191,15 @@ class Implement(Exercise):
         return f"Hand in the function itself, `check({self.name})`, not {an(type(answer).__name__)}."
 
     def _untouched(self, answer: Callable[..., Any]) -> bool:
-        return _does_nothing(answer)
+        return does_nothing(answer)
+
+    def _half_done(self, answer: Any) -> str:
+        """Which part is still to be written, if only some are."""
+        return ""
+
+    def _mixed_up(self, answer: Any) -> list[str]:
+        """What to say if the arguments have the names of the inputs in another order."""
+        return _in_another_order(answer, list(self.inputs(np.random.default_rng(0), *self.sizes[0])))
 
     def _invitation(self) -> str:
         return (
@@ -208,15 +211,16 @@ class Implement(Exercise):
         what = "values and gradients are" if self.gradient else "values are"
         return f"On {len(self.sizes) + 1} inputs of different sizes the {what} right."
 
-    def _call(self, case: Case) -> str:
-        return case.call(tuple(case.inputs))
+    def _called_with(self, case: Case) -> tuple[str, ...]:
+        """The names of the inputs that the learner's code is called with."""
+        return tuple(case.inputs)
 
     def _run(self, function: Function, case: Case, deadline: float) -> guard.Outcome:
-        def job() -> Answer:
-            with _Forbid(self.forbidden):
-                return answer_to(function, case)
+        return guard.run(lambda: answer_to(function, case, self.forbidden), _left(deadline))
 
-        return guard.run(job, _left(deadline))
+    def _is_plainly_wrong(self, pair: tuple[Case, Answer]) -> bool:
+        """Whether a wrong answer is wrong without any overflow, to an input that is not large."""
+        return _is_finite(pair) and not pair[0].too_large(self._called_with(pair[0]))
 
     def _fresh(self, function: Function, deadline: float) -> tuple[str, ...]:
         """Two inputs that nobody has seen before, against answers that remember instead of compute."""
@@ -257,19 +261,22 @@ class Implement(Exercise):
                 return slip.sentence
         return None
 
-    def _meaning(self, raised: str, case: Case) -> list[str]:
+    def _meaning(self, raised: BaseException, case: Case) -> list[str]:
         """What the learner's error means: the sentence of a slip that raises the same, or a general one."""
         for crash in self.crashes:
             try:
-                crash.function(*case.tensors())
+                with Watch():
+                    crash.function(*case.tensors())
             except Exception as error:
-                if guard.describe(error)[0] == raised:
+                alike = guard.describe(error)[0] == guard.describe(raised)[0]
+                if alike and family(error) == family(raised):
                     return [crash.sentence]
-        return [SHAPES] if SHAPES_CLASH.search(raised) else []
+        return meaning(raised)
 
     def _difference(self, case: Case, answer: Answer) -> list[str | Picture]:
         got, want, axes = answer.values, case.want, ", ".join(self.axes)
-        intro = f"On the smallest input that fails, {self._call(case)}:"
+        names = self._called_with(case)
+        intro = f"On the smallest input that fails, {case.call(names)}:"
         if got.shape != want.shape:
             return [intro, f"your answer has the shape {got.shape}; it should be ({axes}) = {want.shape}."]
         wrong = ~close(got, want, answer.dtype)
@@ -277,7 +284,9 @@ class Implement(Exercise):
         where = f"at {list(spot)} (axes {axes})"
         found = f"the first difference is {where}: {side_by_side(want[spot], got[spot])}."
         pictures = [Picture.around(spot, want, got, wrong, self.axes)] if want.ndim > 1 else []
-        return [intro, found, *pictures]
+        shown = [Code(small)] if (small := case.in_full(names)) else []
+        overflow = [] if np.isfinite(got).all() else case.too_large(names)
+        return [intro, *shown, found, *pictures, *overflow]
 
     def _remarks(self, tried: list[tuple[Case, Answer]]) -> list[str]:
         """What is worth a word although the answer is right."""
@@ -319,9 +328,11 @@ class ImplementModule(Implement):
             given = dict(zip(self._names, tensors, strict=True))
             settings = [given.pop(name) for name in self.settings]
             arguments = [given.pop(name) for name in self.forward]
+            _refuse_ready_made([answer], self.forbidden)
             with torch.random.fork_rng(devices=[]), _precision_of(given):
                 torch.default_generator.manual_seed(0)  # what a module makes of chance is the same every time
                 module = answer(*settings)
+            _refuse_ready_made(map(type, module.modules()), self.forbidden)
             _refuse_other_weights(module, given)
             return torch.func.functional_call(module, given, tuple(arguments))
 
@@ -336,22 +347,52 @@ class ImplementModule(Implement):
         )
 
     def _untouched(self, answer: type[nn.Module]) -> bool:
-        return _does_nothing(answer.forward)
+        return len(self._idle(answer)) == len(self._methods())
 
-    def _meaning(self, raised: str, case: Case) -> list[str]:
+    def _half_done(self, answer: type[nn.Module]) -> str:
+        idle = self._idle(answer)
+        done = [name for name in self._methods() if name not in idle]
+        if not idle:
+            return ""
+        return (
+            f"You have written {_and(done)}; {_and(idle)} still to come: put your code in place of the dots."
+        )
+
+    def _methods(self) -> list[str]:
+        """The names of the methods that the learner writes."""
+        return [name for name, method in vars(self.solve).items() if isinstance(method, types.FunctionType)]
+
+    def _idle(self, answer: type[nn.Module]) -> list[str]:
+        """Those in which nothing is written yet."""
+        names: dict[str, Any] = {"torch": torch, "nn": nn}
+        exec(_stub(source(self.solve)), names)  # its `__init__` calls super, so it does something
+        stub = names[self.name]
+        return [
+            name
+            for name in self._methods()
+            if does_nothing(getattr(answer, name))
+            or _written_alike(getattr(answer, name), getattr(stub, name))
+        ]
+
+    def _mixed_up(self, answer: type[nn.Module]) -> list[str]:
+        made = _in_another_order(answer.__init__, ["self", *self.settings])
+        return made or _in_another_order(answer.forward, ["self", *self.forward])
+
+    def _meaning(self, raised: BaseException, case: Case) -> list[str]:
         made = f"{self.name}({', '.join(self.settings)})"
         plainly_said = {
             "before Module.__init__() call": SUPER,
             "has no attribute '_parameters'": SUPER,
+            "has no attribute '_modules'": SUPER,
             "__init__() takes": f"I make your module with `{made}`: is `__init__` there, with two "
             "underscores on each side, and does it take that?",
             'required "forward" function': "Your class has no `forward`: is it there, and spelt so?",
         }
-        found = [sentence for words, sentence in plainly_said.items() if words in raised]
+        found = [sentence for words, sentence in plainly_said.items() if words in str(raised)]
         return found[:1] or super()._meaning(raised, case)
 
-    def _call(self, case: Case) -> str:
-        return case.call(self.settings + self.forward)
+    def _called_with(self, case: Case) -> tuple[str, ...]:
+        return self.settings + self.forward
 
 
 class Debug(Implement):
@@ -414,6 +455,29 @@ def slipped_gradients(slip: Slip, cases: list[Case], got: list[Gradients]) -> bo
 # What is handed in
 
 
+def _in_another_order(written: Any, names: list[str]) -> list[str]:
+    """A sentence if the function's parameters are called ``names``, but stand in another order."""
+    with contextlib.suppress(Exception):  # what is built in may have no signature
+        own = list(inspect.signature(written).parameters)
+        if own != names and sorted(own) == sorted(names):
+            own, names = (", ".join(name for name in order if name != "self") for order in (own, names))
+            return [
+                f"`{written.__name__}` is called with ({names}), and yours takes ({own}): keep the order."
+            ]
+    return []
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
+
+
+def _refuse_ready_made(kinds: Iterable[type[nn.Module]], forbidden: Sequence[str]) -> None:
+    """A complaint if one of the classes is a forbidden one, or made of it."""
+    for name in (ancestor.__name__ for kind in kinds for ancestor in kind.__mro__):
+        if name in forbidden:
+            raise guard.Complaint(f"Here you build what `{name}` does: write it without taking it over.")
+
+
 def _refuse_other_weights(module: nn.Module, wanted: dict[str, Tensor]) -> None:
     """A complaint unless the module has just the parameters that we have weights for, in their shapes."""
     named = "The names in the statement let me put my weights into your module."
@@ -444,22 +508,6 @@ def _precision_of(weights: dict[str, Tensor]) -> Iterator[None]:
         torch.set_default_dtype(usual)
 
 
-class _Forbid(TorchFunctionMode):
-    """Refuses the library functions that would do the whole exercise, by whatever name they are called."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__()
-        self.names = names
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        name = getattr(function, "__name__", "")
-        if name.removeprefix("special_").strip("_") in self.names:
-            raise guard.Complaint(f"Here you build what `{name}` does: write it without calling it.")
-        return function(*args, **(kwargs or {}))
-
-
 def _stub(solution: str) -> str:
     """A function or a class, each body replaced by three dots; see ``_stays`` for what is left."""
     lines, kept, done = solution.splitlines(), [], 0
@@ -478,16 +526,6 @@ def _stays(statement: ast.stmt) -> bool:
     if not isinstance(statement, ast.Expr):
         return False
     return isinstance(statement.value, ast.Constant) or ast.unparse(statement) == "super().__init__()"
-
-
-def _does_nothing(answer: Callable[..., Any]) -> bool:
-    """Whether the function's body is only dots, `pass` or a docstring."""
-    if not isinstance(written := inspect.unwrap(answer), types.FunctionType):
-        return False
-    idle = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "COPY_FREE_VARS"}
-    steps = list(dis.get_instructions(written.__code__))
-    returned = [step.argval for step in steps if step.opname in ("LOAD_CONST", "RETURN_CONST")]
-    return {step.opname for step in steps} <= idle and returned in ([None], [...])
 
 
 def _written_alike(answer: Any, broken: Any) -> bool:
