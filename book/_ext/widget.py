@@ -17,7 +17,7 @@ from sphinx.util.docutils import SphinxDirective
 from transformer_lab import widgets
 
 # In rem, on a wide page and on a phone: kept free so that nothing moves when the widget appears.
-HEIGHTS = {"AttentionScaling": (34.0, 44.0), "QueryKeyValue": (45.5, 70.8), "NumberReaderHeads": (18.8, 27.1)}
+HEIGHTS = {"AttentionScaling": (33.4, 49.7), "QueryKeyValue": (45.5, 70.8), "NumberReaderHeads": (18.8, 27.1)}
 NO_SCRIPT = "<noscript><p>This is a widget; it runs in your browser and needs JavaScript.</p></noscript>"
 
 
