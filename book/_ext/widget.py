@@ -16,8 +16,8 @@ from sphinx.util.docutils import SphinxDirective
 
 from transformer_lab import widgets
 
-# In rem, on a wide page and on a phone: kept free so that nothing moves when the widget appears.
-HEIGHTS = {"AttentionScaling": (33.4, 49.7), "QueryKeyValue": (45.5, 70.8), "NumberReaderHeads": (18.8, 27.1)}
+# In rem, where there is room for two columns and where not: kept free so that nothing moves when the widget appears.
+HEIGHTS = {"AttentionScaling": (33.4, 49.7), "QueryKeyValue": (45.5, 73.2), "NumberReaderHeads": (18.8, 27.1)}
 NO_SCRIPT = "<noscript><p>This is a widget; it runs in your browser and needs JavaScript.</p></noscript>"
 
 
@@ -74,8 +74,9 @@ def page_context(app, pagename, templatename, context, doctree):
 
 
 def alive(view, state):
-    wide, phone = HEIGHTS.get(state["_anywidget_id"].rpartition(".")[2], (0, 0))
-    return f'<div class="widget" style="--tall: {wide}; --tall-phone: {phone}">{NO_SCRIPT}{view}</div>'
+    wide, narrow = HEIGHTS.get(state["_anywidget_id"].rpartition(".")[2], (0, 0))
+    style = f"--tall: {wide}; --tall-narrow: {narrow}"
+    return f'<div class="room"><div class="widget" style="{style}">{NO_SCRIPT}{view}</div></div>'
 
 
 def needs_kernel(context):

@@ -61,7 +61,7 @@ const LOOK = `
   color: var(--query-text); font-weight: 700; line-height: 1.55rem; text-align: center;
 }
 .tl-qkv .tl-mark.tl-done { border-color: var(--value-text); background: var(--value-text); color: var(--surface); }
-.tl-qkv figure { margin: 0; min-width: 0; }
+.tl-qkv figure { justify-self: center; width: 100%; min-width: 0; max-width: 21rem; margin: 0; }
 .tl-qkv .tl-canvas { border-radius: .5rem; }
 .tl-qkv .tl-normal {
   stroke: var(--query); stroke-width: 1.5; stroke-dasharray: 2 6; stroke-linecap: round; opacity: .8;
@@ -95,6 +95,7 @@ const LOOK = `
   .tl-qkv { grid-template: "coach coach" "keys values" "table table" "controls controls" / 1fr 1fr; }
   .tl-qkv .tl-coach { grid-area: coach; min-height: 4.25rem; }
   .tl-qkv .tl-coach p { display: flex; gap: 1rem; align-items: center; justify-content: space-between; }
+  .tl-qkv figure { max-width: none; }
   .tl-qkv .tl-values { grid-area: values; }
   .tl-qkv .tl-row { grid-template-columns: 4.5rem 7.5rem 4.5rem 4.5rem 1fr 2.2rem; gap: .9rem; }
   .tl-qkv .tl-wide { display: block; }

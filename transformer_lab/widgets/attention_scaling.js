@@ -64,8 +64,13 @@ const LOOK = `
 .tl-scaling .tl-note {
   padding: .6rem .75rem; border-radius: .5rem; background: color-mix(in srgb, var(--query) 9%, transparent);
 }
+.tl-widget .tl-scaling .tl-controls { display: grid; justify-items: start; }
+.tl-widget .tl-scaling .tl-slider { width: 100%; }
 .tl-scaling .tl-said { min-height: 4.5em; }
-@container (min-width: 34rem) { .tl-scaling .tl-said { min-height: 1.5em; } }
+@container (min-width: 34rem) {
+  .tl-widget .tl-scaling .tl-controls { display: flex; }
+  .tl-scaling .tl-said { min-height: 1.5em; }
+}
 `;
 
 function render({ model, el }) {

@@ -125,7 +125,10 @@ html:is([data-theme="dark"], [theme="dark"]) .tl-widget, body[data-jp-theme-ligh
   white-space: nowrap;
 }`;
 
-/** Wears the common look and the widget's own for as long as the view lives. */
+/**
+ * Wears the common look and the widget's own for as long as the view lives. Another widget's sheet may follow: who
+ * overrides the vocabulary's rules is more specific than they are.
+ */
 export function wear(own, signal) {
   const sheet = new CSSStyleSheet(); // not a <style> element, which a strict Content-Security-Policy refuses
   sheet.replaceSync(BASE_LOOK + own);
