@@ -5,9 +5,11 @@ import builtins
 import functools
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -537,3 +539,22 @@ def test_the_forbidden_function_is_allowed_where_nothing_forbids_it():
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2) @ w_o
 
     assert ex.find_the_fault.check(answer)
+
+
+def test_what_torch_imports_at_its_first_gradient_is_imported_outside_the_time_limit():
+    """A thread that is stopped in the middle of an import leaves half a module behind."""
+    code = """
+import sys, threading
+from transformer_lab.exercises import attention as ex
+
+class Look:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("sympy"):
+            seen.add(threading.current_thread().name)
+
+seen = set()
+sys.meta_path.insert(0, Look())
+assert ex.stable_softmax.judge(ex.stable_softmax.solve)
+assert "exercise" not in seen, seen
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])

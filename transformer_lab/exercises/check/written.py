@@ -6,6 +6,7 @@ Letters: B batch, T query tokens, S key/value tokens, D model width, H heads, Dh
 import ast
 import contextlib
 import dis
+import functools
 import inspect
 import itertools
 import time
@@ -237,11 +238,13 @@ class Implement(Exercise):
         if not self.gradient:
             return ()
         cases = self.gradient_cases()
+        # Ours first: torch imports a good deal at its first gradient, and a thread that is stopped in the
+        # middle of an import leaves half a module behind.
+        want = [gradients(self.function(self.solve), case) for case in cases]
         outcome = guard.run(lambda: [gradients(function, case) for case in cases], _left(deadline))
         if outcome.problem:
             meant = [NO_NUMPY] if "numpy() on Tensor that requires grad" in outcome.problem[0] else []
             return (*meant, *outcome.problem, "(This came up while I asked for gradients.)")
-        want = [gradients(self.function(self.solve), case) for case in cases]
         if same_gradients(outcome.value, want):
             return ()
         for slip in self.slips:
@@ -364,15 +367,19 @@ class ImplementModule(Implement):
 
     def _idle(self, answer: type[nn.Module]) -> list[str]:
         """Those in which nothing is written yet."""
-        names: dict[str, Any] = {"torch": torch, "nn": nn}
-        exec(_stub(source(self.solve)), names)  # its `__init__` calls super, so it does something
-        stub = names[self.name]
+        own = {name: getattr(answer, name) for name in self._methods()}
         return [
             name
-            for name in self._methods()
-            if does_nothing(getattr(answer, name))
-            or _written_alike(getattr(answer, name), getattr(stub, name))
+            for name, method in own.items()
+            if does_nothing(method) or _written_alike(method, getattr(self._empty, name))
         ]
+
+    @functools.cached_property
+    def _empty(self) -> type[nn.Module]:
+        """The class with dots in all its methods; its `__init__` calls super, so it does something."""
+        names: dict[str, Any] = {"torch": torch, "nn": nn}
+        exec(_stub(source(self.solve)), names)
+        return names[self.name]
 
     def _mixed_up(self, answer: type[nn.Module]) -> list[str]:
         made = _in_another_order(answer.__init__, ["self", *self.settings])
