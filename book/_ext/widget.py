@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from transformer_lab import widgets
 
-# In rem, where there is room for two columns and where not: kept free so that nothing moves when the widget appears.
+# In rem, with room for two columns and without: kept free, so that nothing moves when the widget appears.
 HEIGHTS = {"AttentionScaling": (33.4, 49.7), "QueryKeyValue": (45.5, 73.2), "NumberReaderHeads": (18.8, 27.1)}
 NO_SCRIPT = "<noscript><p>This is a widget; it runs in your browser and needs JavaScript.</p></noscript>"
 

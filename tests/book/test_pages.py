@@ -208,9 +208,13 @@ def test_nothing_moves_when_fonts_scripts_and_widgets_come_late(name, width, vis
         const add = (list) => { for (const { value } of list.getEntries()) globalThis.shift += value; };
         new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });"""
     )
-    late = [".woff2", ".js"]
-    for kind in late:
-        reader.page.route(f"**/*{kind}*", lambda route: (reader.page.wait_for_timeout(250), route.continue_()))
+
+    def late(route):
+        reader.page.wait_for_timeout(250)
+        route.continue_()
+
+    for kind in (".woff2", ".js"):
+        reader.page.route(f"**/*{kind}*", late)
     page = reader.open(name)
     page.wait_for_timeout(500)
     assert page.evaluate("document.fonts.check('1em KaTeX_Main')")
