@@ -15,10 +15,11 @@ from playwright.async_api import Browser, Locator, Page
 
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 KINDS = {"Document": "html", "Stylesheet": "style", "Script": "script", "Font": "font", "Image": "image"}
+FOLLOWS = ".tl-handle .tl-hit, .tl-plot svg, .tl-cells"  # what answers every move of the mouse
 KEYED = "[role=slider], input[type=range], input[type=radio], select, [tabindex='0']"
 PATIENCE = 3000  # ms, after which a control has not answered
 SETTLE = 300  # ms, for what scrolling sets off
-SECONDS, EVERY, REACH = 2.0, 0.008, 40  # of a drag, between two events of a mouse; pixels
+SECONDS, EVERY, REACH = 2.0, 0.008, 40  # of a drag, between two events of a mouse; pixels, in what is smaller
 TRACE = ["devtools.timeline", "disabled-by-default-devtools.timeline"]
 # From an event to the frame that shows the widget's first change, and the first that shows each thing sought.
 # A change that comes while a frame is made counts for the next: a time may be one frame long, never short.
@@ -41,6 +42,11 @@ WATCH = """(widget, [kind, sought]) => {
     }, { capture: true, once: true }));
 }"""
 ANSWER = "(ms) => Promise.race([answer, new Promise((resolve) => setTimeout(resolve, ms, null))])"
+COUNT = """(widget) => {
+    globalThis.changes = 0;
+    const all = { subtree: true, childList: true, attributes: true };
+    new MutationObserver(() => { changes += 1; }).observe(widget, all);
+}"""
 # What a page without a change would not do: make every frame that the screen shows.
 FRAMES = "() => { (function frame() { requestAnimationFrame(frame); })(); }"
 
@@ -127,18 +133,23 @@ async def first_answer(
 
 
 async def drags(browser: Browser, url: str) -> dict[str, list[tuple[float, float]]]:
-    """For each widget of a page with a handle: (work, interval) in ms of every frame while it is dragged."""
+    """For each widget that follows the mouse: (work, interval) in ms of every frame while it does."""
     page = await desk(browser, url)
     await page.evaluate(FRAMES)
     found = {}
-    for widget in await page.locator(".widget:has(.tl-handle .tl-hit)").all():
-        handle = widget.locator(".tl-handle").first
-        before = await handle.get_attribute("aria-valuetext")
+    for widget in await page.locator(".widget").all():
+        for load in await widget.get_by_role("button", name=re.compile("^Load")).all():
+            await load.click()
+            await widget.locator(".tl-picture").wait_for()
+        follows = widget.locator(FOLLOWS).first
+        if not await follows.count():
+            continue
+        await widget.evaluate(COUNT)
         await browser.start_tracing(page=page, categories=TRACE)
-        await drag(page, handle.locator(".tl-hit"))
+        await drag(page, follows)
         trace = json.loads(await browser.stop_tracing())["traceEvents"]
-        if await handle.get_attribute("aria-valuetext") == before:
-            raise RuntimeError(f"a handle of {await name_of(widget)} did not follow the mouse")
+        if not await page.evaluate("changes"):
+            raise RuntimeError(f"{await name_of(widget)} did not follow the mouse")
         found[await name_of(widget)] = frames(trace)
     await page.context.close()
     return found
@@ -150,13 +161,14 @@ async def drag(page: Page, hit: Locator) -> None:
     await page.wait_for_timeout(SETTLE)
     box = await hit.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    right, down = (max(REACH, box[side] / 2 - REACH) for side in ("width", "height"))
     await page.mouse.move(x, y)
     await page.mouse.down()
     devtools = await page.context.new_cdp_session(page)
     sent, begin = [], time.perf_counter()
     for n in range(1, round(SECONDS / EVERY) + 1):
         await asyncio.sleep(max(0, begin + n * EVERY - time.perf_counter()))
-        place = {"x": x + REACH * math.sin(n / 25), "y": y + REACH * math.sin(n / 18)}
+        place = {"x": x + right * math.sin(n / 25), "y": y + down * math.sin(n / 18)}
         event = {"type": "mouseMoved", "button": "left", "buttons": 1, **place}
         sent.append(asyncio.ensure_future(devtools.send("Input.dispatchMouseEvent", event)))
     await asyncio.gather(*sent)

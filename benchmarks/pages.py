@@ -55,9 +55,10 @@ WIDGETS = """## Widgets
 
 In ms. Answers, median of {runs}: from a click, or a press of the right arrow, to the frame that shows the
 widget's first change; load is the first answer to Load the model, picture its first picture.
-Frames, of {runs} drags of a handle for two seconds: median and 95th percentile. Headless Chromium keeps to
-60 Hz, so that the interval is 16.7 at best however little a frame takes: work, which is how long the page's
-main thread ran for a frame, is what must stay below. A stock page's widgets need other hosts: none came.
+Frames, while the mouse moves what follows it, {runs} times for two seconds: median and 95th percentile.
+Headless Chromium keeps to 60 Hz, so that the interval is 16.7 at best however little a frame takes: work,
+which is how long the page's main thread ran for a frame, is what must stay below. A stock page's widgets
+need other hosts: none came.
 """
 
 

@@ -53,15 +53,30 @@
     });
   }
 
+  // Sections out of sight rest: no step of a widget lays them out or paints them again, so that a long chapter moves as
+  // lightly as a short one. Each keeps the height that it was measured to have, so that nothing jumps.
+  function rest() {
+    const sections = [...document.querySelectorAll("main > section > section")];
+    for (const section of sections) section.classList.remove("rests");
+    const heights = sections.map((section) => section.offsetHeight);
+    sections.forEach((section, i) => {
+      section.style.containIntrinsicBlockSize = `auto ${heights[i]}px`;
+      section.classList.add("rests");
+    });
+  }
+
   function followReader() {
     const links = new Map(
       [...document.querySelectorAll(".rail a[href^='#']")].map((a) => [decodeURIComponent(a.hash.slice(1)), a]),
     );
-    const headings = [...document.querySelectorAll("main section[id] > :is(h2, h3)")];
+    // Only the section that is being read is looked into: the others may not have been laid out yet.
+    const last = (sections) =>
+      [...sections].filter((section) => section.getBoundingClientRect().top < innerHeight / 3).at(-1);
     const show = () => {
-      const passed = headings.filter((h) => h.getBoundingClientRect().top < innerHeight / 3);
+      const section = last(document.querySelectorAll("main > section > section"));
+      const inner = section && last(section.querySelectorAll("section"));
       for (const link of links.values()) link.removeAttribute("aria-current");
-      const here = links.get(passed.at(-1)?.parentElement.id);
+      const here = links.get(inner?.id) ?? links.get(section?.id);
       here?.setAttribute("aria-current", "location");
       here?.scrollIntoView({ block: "nearest" }); // in its own box, when the list is longer than the window
     };
@@ -93,7 +108,8 @@
     });
   addEventListener("load", () => requestAnimationFrame(() => setTimeout(() => { // what measures, after the first paint
     reachable();
-    addEventListener("resize", reachable);
+    document.fonts.ready.then(rest);
+    addEventListener("resize", () => { reachable(); rest(); });
     followReader();
     keepForTheTrain();
   })));

@@ -111,8 +111,8 @@ class Visit:
         start = self.book.as_uri() if from_file else self.address
         self.page.goto(f"{start}/{name}")
         if self.page.locator(".widget").count():
-            self.page.wait_for_function(
-                "[...document.querySelectorAll('.widget')].every((w) => w.querySelector('.tl-widget'))"
+            self.page.wait_for_function(  # always a function: text would be evaluated, which the policy stops
+                "() => [...document.querySelectorAll('.widget')].every((w) => w.querySelector('.tl-widget'))"
             )
         self.page.evaluate("document.fonts.ready")
         return self.page

@@ -139,9 +139,9 @@ def test_another_tab_sees_them_at_once(visit):
     other = page.context.new_page()
     other.goto(f"{visitor.address}/{HOW_TO}")
     page.locator(".tick input").first.check()
-    other.wait_for_function("document.querySelector('.ticks span').textContent.startsWith('1 of')")
+    other.wait_for_function("() => document.querySelector('.ticks span').textContent.startsWith('1 of')")
     other.evaluate("localStorage.clear()")
-    page.wait_for_function("document.querySelectorAll('.tick input:checked').length === 0")
+    page.wait_for_function("() => document.querySelectorAll('.tick input:checked').length === 0")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,9 @@ FLATTEN = """() => {
     for (const code of document.querySelectorAll("pre")) code.textContent = code.textContent;
     for (const formula of document.querySelectorAll(".katex-html")) formula.textContent = "formula";
 }"""  # thousands of spans, of which axe looks at each for seconds: their colours have a test of their own
+ALL_LAID_OUT = """() => {
+    for (const part of document.querySelectorAll("main section")) part.style.contentVisibility = "visible";
+}"""
 STATE = "application/vnd.jupyter.widget-state+json"
 pytestmark = pytest.mark.browser
 
@@ -166,6 +169,7 @@ def test_nothing_stands_in_a_reader_s_way(name, width, theme, visit):
 @pytest.mark.parametrize("name", PAGES)
 def test_a_narrow_phone_never_scrolls_sideways(name, visit):
     page = visit(width=360).open(name)
+    page.evaluate(ALL_LAID_OUT)  # what waits out of sight is clipped, and would hide that it is too wide
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
@@ -315,6 +319,22 @@ def test_code_is_copied_as_it_stands(name, visit):
     assert page.evaluate("navigator.clipboard.readText()") == block.locator("pre").inner_text().rstrip()
 
 
+@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_sections_rest_out_of_sight_and_nothing_jumps(name, width, visit):
+    page = visit(width=width).open(name)
+    page.wait_for_function("() => document.querySelectorAll('.rests').length > 5")
+    tall = page.evaluate("document.documentElement.scrollHeight")
+    page.locator("a[href='#exercises']").first.evaluate("(link) => link.click()")
+    page.wait_for_function(
+        "() => Math.abs(document.getElementById('exercises').getBoundingClientRect().top) < 90"
+    )
+    page.wait_for_function("() => document.querySelector('.rail [aria-current]')?.hash === '#exercises'")
+    assert page.evaluate("document.documentElement.scrollHeight") == pytest.approx(tall, abs=2)
+    page.evaluate("document.querySelectorAll('.rests').forEach((s) => s.classList.remove('rests'))")
+    assert page.evaluate("document.documentElement.scrollHeight") == pytest.approx(tall, abs=2)
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_the_first_key_press_leads_past_the_contents(name, visit):
     page = visit().open(name)
@@ -330,7 +350,8 @@ def test_every_widget_answers_the_keyboard_and_has_its_place(name, width, visit)
     for widget in page.locator(".widget").all():
         reserved = float(widget.evaluate("(w) => parseFloat(getComputedStyle(w).minHeight)"))
         height = widget.locator(".tl-widget").bounding_box()["height"]
-        assert -90 <= height - reserved <= 8, "set HEIGHTS in book/_ext/widget.py, in rem"
+        assert widget.locator("..").bounding_box()["height"] == pytest.approx(max(height, reserved), abs=2)
+        assert -130 <= height - reserved <= 8, "set HEIGHTS in book/_ext/widget.py, in rem"
         before = widget.aria_snapshot()
         control = widget.locator("input, button, select, [tabindex='0']").first
         control.press("ArrowRight")

@@ -275,7 +275,7 @@ def test_the_plot_has_a_cursor_that_reads_its_lines(show):
     page.set_viewport_size(
         {"width": 360, "height": 800}
     )  # letters keep their size, the lines take the room there is
-    page.wait_for_function("document.querySelector('.tl-plot line').getAttribute('x2') < 330")
+    page.wait_for_function("() => document.querySelector('.tl-plot line').getAttribute('x2') < 330")
     assert page.locator(".tl-plot text").first.evaluate("(text) => getComputedStyle(text).fontSize") == "12px"
 
 
@@ -427,7 +427,7 @@ def test_who_waits_in_vain_is_told_what_to_do(show):
 def test_views_of_one_model_move_together_and_models_do_not(show):
     one, other = NumberReaderHeads(), NumberReaderHeads(text="twelve")
     page = show(one, other, one)
-    page.wait_for_function("document.querySelectorAll('.tl-widget').length === 3")
+    page.wait_for_function("() => document.querySelectorAll('.tl-widget').length === 3")
     load_model(page)
     page.locator(".tl-picture").nth(2).wait_for()
     assert page.locator(".tl-picture:visible").count() == 2  # the other model was not asked for
@@ -470,9 +470,9 @@ export default {
 
 def test_a_view_that_leaves_the_page_is_ended_and_with_the_last_view_its_model(show, tmp_path):
     page = show(extra={"lives": record(LIVES)})
-    page.wait_for_function("globalThis.said?.length === 2")
+    page.wait_for_function("() => globalThis.said?.length === 2")
     page.evaluate("document.querySelector('.widget').remove()")
-    page.wait_for_function("said.length === 4")
+    page.wait_for_function("() => said.length === 4")
     assert page.evaluate("said") == ["model begins", "view begins", "view ends", "model ends"]
 
 

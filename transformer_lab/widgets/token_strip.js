@@ -44,7 +44,7 @@ export function tokenStrip({ title, onPoint, signal }) {
     [...root.children].forEach((item, i) => {
       const { fill, ink } = cividis(weights[i]);
       Object.assign(item.style, { background: fill, color: ink });
-      put(item, { "aria-selected": i === chosen, "aria-label": `${words[i]}, ${weights[i].toFixed(2)}` });
+      put(item, { "aria-selected": i === chosen });
       write(item.firstChild, words[i]);
       write(item.lastChild, weights[i].toFixed(2));
     });
