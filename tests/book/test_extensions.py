@@ -15,6 +15,7 @@ import yaml
 
 from book._ext import maths, notation, theme, widget
 from transformer_lab import notation as alphabet
+from transformer_lab import widgets
 
 from .conftest import JUPYTER_BOOK, ROOT
 
@@ -178,7 +179,7 @@ def test_colab_is_offered_where_it_can_open_the_chapter():
 
 def test_an_unknown_widget_is_named(small_book):
     said, _ = small_book("# A page\n\n```{widget} Nothing\n```\n")
-    assert "There is no widget Nothing; there are NumberReaderHeads, QueryKeyValue." in said
+    assert f"There is no widget Nothing; there are {', '.join(widgets.__all__)}." in said
 
 
 def test_boxes_widgets_and_punctuation(small_book):

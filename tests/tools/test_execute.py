@@ -244,3 +244,8 @@ def test_a_stored_picture_is_plain_base64(executed):
     nb = nbformat.read(executed[0], as_version=4)
     data = nb.cells[2].outputs[0].data["image/png"]
     assert base64.b64encode(base64.b64decode(data)).decode() == data
+
+
+def test_tests_of_one_group_go_to_one_worker(request, worker_id):
+    """Else every worker would execute the chapter: pytest-xdist reads the group from the name of the test."""
+    assert worker_id == "master" or request.node.nodeid.endswith("@execute")

@@ -864,7 +864,7 @@ def head_entropy():
 )
 def two_words_change_places():
     """An output is a sum of five terms, weight times value, and a sum does not care for their order: keys and
-    values are a bag of pairs. But it is a bag of *pairs*. When keys move without their values, each weight
+    values are a bag of pairs. But it is a bag of pairs. When keys move without their values, each weight
     meets another value, and other terms are added up.
     """
     random = torch.Generator().manual_seed(0)
