@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,8 @@ def test_executing_twice_gives_the_same_bytes(executed):
     again = subprocess.run(command, capture_output=True, text=True)
     assert (again.returncode, again.stderr) == (0, ""), again
     assert path.read_bytes() == first
-    assert "GiB" in card and "minutes" in card and card.split(",")[0] in again.stdout
+    said = r"\d+\.\d minutes, \d+\.\d GiB, \d+ CPU cores, one thread"
+    assert re.fullmatch(said, card) and re.fullmatch(f"{re.escape(str(path))}: {said}\n", again.stdout)
 
 
 def test_the_stored_form(executed):

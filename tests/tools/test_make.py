@@ -98,14 +98,13 @@ def _lines(text):
 
 def test_what_the_readme_s_tree_names_is_there():
     tree = (ROOT / "README.md").read_text().split("## What is where\n\n")[1].split("\n\n")[0]
-    folder = ROOT
+    folders = {4: ROOT}  # by how far their contents are indented
     for line in tree.splitlines():
-        indent, names = re.fullmatch(r"( +)(\S+(?: \S+)*)  .*", line).groups()
-        if len(indent) == 4:
-            folder = ROOT / names if names.endswith("/") else ROOT
-        for name in names.split():
-            found = (folder if len(indent) > 4 else ROOT) / name
+        indent, names = re.fullmatch(r"( +)(?:(\S+(?: \S+)*)  )?.*", line).groups()
+        for name in (names or "").split():
+            found = folders[len(indent)] / name
             assert found.exists() or list(found.parent.glob(f"*{name}")), line
+            folders[len(indent) + 2] = found
 
 
 def test_a_chapter_that_nobody_wrote_is_named(tmp_path):
