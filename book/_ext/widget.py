@@ -16,8 +16,13 @@ from sphinx.util.docutils import SphinxDirective
 
 from transformer_lab import widgets
 
-# In rem, with room for two columns and without: kept free, so that nothing moves when the widget appears.
-HEIGHTS = {"AttentionScaling": (33.4, 49.7), "QueryKeyValue": (45.5, 73.2), "NumberReaderHeads": (18.8, 27.1)}
+# How tall a widget will be with room for two columns and without, in CSS (100cqi are as wide as its place):
+# kept free, so that nothing moves when it appears.
+HEIGHTS = {
+    "AttentionScaling": ("33.4rem", "58.5rem - 40cqi"),
+    "QueryKeyValue": ("23rem + 50cqi", "min(29.5rem + 200cqi, 75.5rem)"),
+    "NumberReaderHeads": ("18.8rem", "33.5rem - 28cqi"),
+}
 NO_SCRIPT = "<noscript><p>This is a widget; it runs in your browser and needs JavaScript.</p></noscript>"
 
 
@@ -74,7 +79,7 @@ def page_context(app, pagename, templatename, context, doctree):
 
 
 def alive(view, state):
-    wide, narrow = HEIGHTS.get(state["_anywidget_id"].rpartition(".")[2], (0, 0))
+    wide, narrow = HEIGHTS.get(state["_anywidget_id"].rpartition(".")[2], ("0px", "0px"))
     style = f"--tall: {wide}; --tall-narrow: {narrow}"
     return f'<div class="room"><div class="widget" style="{style}">{NO_SCRIPT}{view}</div></div>'
 

@@ -562,13 +562,24 @@ def listeners(page) -> int:
 
 # Everyone, everywhere
 
+# What reaches into its widget's padding, or beyond.
+PARTS_OUTSIDE = """[...document.querySelectorAll(".tl-widget")].flatMap((widget) => {
+  const { left, right } = widget.getBoundingClientRect();
+  const room = (side) => parseFloat(getComputedStyle(widget)["padding" + side]);
+  return [...widget.querySelectorAll("*:not(svg *)")].filter((part) => {
+    const box = part.getBoundingClientRect();
+    return box.width > 1 && (box.left < left + room("Left") || box.right > right - room("Right"));
+  }).map((part) => part.outerHTML.slice(0, 120));
+})"""
+
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 390, 1280])
+@pytest.mark.parametrize("width", [320, 390, 1280])
 def test_all_fits_and_axe_finds_nothing(show, width, theme):
     page = show(QueryKeyValue(), AttentionScaling(), NumberReaderHeads(), width=width, theme=theme)
     for step in ("as it opens", "with the model"):
         assert page.evaluate("document.documentElement.scrollWidth") <= width, step
+        assert page.evaluate(PARTS_OUTSIDE) == [], step
         found = Axe().run(page).response["violations"]
         assert [(v["id"], v["nodes"][0]["html"][:120]) for v in found] == [], step
         if step == "as it opens":

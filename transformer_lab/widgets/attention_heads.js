@@ -79,15 +79,15 @@ const LOOK = `
 }
 .tl-heads .tl-load { display: grid; gap: .7rem; justify-items: start; }
 .tl-heads progress { width: 100%; max-width: 20rem; height: .5rem; accent-color: var(--query-text); }
-.tl-heads .tl-picture { display: grid; gap: .9rem; }
+.tl-heads .tl-picture { display: grid; grid-template-columns: minmax(0, 1fr); gap: .9rem; }
 .tl-heads .tl-reading { display: flex; flex-wrap: wrap; gap: .6rem 1.5rem; align-items: center; }
-.tl-heads .tl-digits { display: flex; gap: .3rem; min-width: 0; margin: 0; padding: 0; border: 0; }
+.tl-heads .tl-digits { display: flex; flex: 0 1 17.5rem; gap: .3rem; min-width: 0; margin: 0; padding: 0; border: 0; }
 .tl-heads .tl-digits legend { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-.tl-heads .tl-digit { position: relative; display: grid; justify-items: center; cursor: pointer; }
-.tl-heads .tl-digit:nth-of-type(4) { margin-left: .5rem; }
+.tl-heads .tl-digit { position: relative; display: grid; flex: 0 1 2.6rem; justify-items: center; cursor: pointer; }
+.tl-heads .tl-digit:nth-of-type(4) { margin-left: .4rem; }
 .tl-heads .tl-digit input { position: absolute; opacity: 0; inset: 0; width: 100%; height: 100%; cursor: pointer; }
 .tl-heads .tl-digit b {
-  display: grid; place-items: center; width: 2.6rem; height: 3rem; border: 2px solid var(--line); border-radius: .4rem;
+  display: grid; place-items: center; width: 100%; height: 3rem; border: 2px solid var(--line); border-radius: .4rem;
   color: var(--output-text); font-size: 1.6rem; font-variant-numeric: tabular-nums; line-height: 1;
 }
 .tl-heads .tl-digit:hover b { border-color: var(--query); }
@@ -96,6 +96,10 @@ const LOOK = `
 }
 .tl-heads .tl-digit :focus-visible + b { outline: 3px solid var(--query); outline-offset: 2px; }
 .tl-heads .tl-digit small { color: var(--muted); font-size: .6875rem; }
+@container (max-width: 19rem) {
+  .tl-heads .tl-digits { gap: .15rem; }
+  .tl-heads .tl-digit small { font-size: .5625rem; }
+}
 .tl-heads .tl-truth { flex: 1 1 11rem; }
 .tl-heads .tl-caption { min-height: 3em; }
 @container (min-width: 34rem) { .tl-heads .tl-caption { min-height: 1.5em; } }

@@ -78,7 +78,7 @@ const LOOK = `
   text-wrap: balance;
 }
 .tl-qkv .tl-row {
-  display: grid; grid-template-columns: 3rem 3rem 3rem 1fr 2.2rem; gap: .6rem; align-items: center; padding: .2rem 0;
+  display: grid; grid-template-columns: 3rem 3rem 3rem 1fr 2.2rem; gap: .4rem; align-items: center; padding: .2rem 0;
 }
 .tl-qkv .tl-row > :is(.tl-number, .tl-right) { text-align: right; }
 .tl-qkv .tl-row + .tl-row { border-top: 1px solid var(--line); }
@@ -89,7 +89,7 @@ const LOOK = `
   height: 1rem; border-radius: .25rem; background: color-mix(in srgb, var(--muted) 16%, transparent);
 }
 .tl-qkv .tl-bar > div { height: 100%; min-width: 2px; border-radius: inherit; background: var(--muted); }
-.tl-qkv .tl-slider .tl-number { min-width: 7.5rem; }
+.tl-qkv .tl-slider .tl-number { min-width: 5rem; }
 .tl-qkv .tl-controls > button { margin-left: auto; }
 @container (min-width: 34rem) {
   .tl-qkv { grid-template: "coach coach" "keys values" "table table" "controls controls" / 1fr 1fr; }
@@ -99,6 +99,7 @@ const LOOK = `
   .tl-qkv .tl-values { grid-area: values; }
   .tl-qkv .tl-row { grid-template-columns: 4.5rem 7.5rem 4.5rem 4.5rem 1fr 2.2rem; gap: .9rem; }
   .tl-qkv .tl-wide { display: block; }
+  .tl-qkv .tl-slider .tl-number { min-width: 7.5rem; }
   .tl-qkv .tl-table { grid-area: table; }
   .tl-qkv .tl-controls { grid-area: controls; }
 }`;
