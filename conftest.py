@@ -13,6 +13,12 @@ _nowhere = tempfile.TemporaryDirectory()
 os.environ["TRANSFORMER_LAB_PROGRESS"] = os.path.join(_nowhere.name, "progress.json")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-parity", action="store_true", help="write what `parity` measures into book/parity.json"
+    )
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line for what was skipped and why, however many tests it was."""
     skipped = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
