@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from tests.conftest import gradients
 from transformer_lab.attention import MultiHeadAttention, attention
 from transformer_lab.masks import causal_mask, padding_mask
 
@@ -76,6 +77,17 @@ def test_output_and_gradients_equal_pytorch_s(masked, biased):
     theirs.backward(up)
     for a, b in ((qa, qb), (ka, kb), (va, vb)):
         assert_close(a.grad, b.grad)
+
+
+def test_the_formula_in_the_parity_table(parity):
+    (qa, ka, va), (qb, kb, vb) = random_qkv(), random_qkv()
+    mask = causal_mask(4, 5)
+    ours, theirs = attention(qa, ka, va, mask)[0], F.scaled_dot_product_attention(qb, kb, vb, mask)
+    pairs = {"output": (ours, theirs)}
+    names = ("q", "k", "v")
+    for name, a, b in zip(names, gradients(ours, qa, ka, va), gradients(theirs, qb, kb, vb), strict=True):
+        pairs[f"gradient of {name}"] = (a, b)
+    parity("attention.attention", "torch: F.scaled_dot_product_attention", pairs)
 
 
 def test_gradients_pass_the_numerical_check():
@@ -145,6 +157,25 @@ def test_the_module_equals_pytorch_s_in_output_weights_and_every_gradient(s):
         parts = [getattr(getattr(ours, p), name).grad for p in ("q_proj", "k_proj", "v_proj")]
         assert_close(torch.cat(parts), getattr(theirs, f"in_proj_{name}").grad)
         assert_close(getattr(ours.out_proj, name).grad, getattr(theirs.out_proj, name).grad)
+
+
+def test_the_module_in_the_parity_table(parity):
+    ours, keep = build(), causal_mask(5)
+    theirs = torch_twin(ours)
+    xa, xb = (torch.ones(2, 5, 8).cumsum(1).sin().mul(torch.arange(8)).requires_grad_() for _ in range(2))
+    ya = ours(xa, xa, keep)
+    yb, weights = theirs(xb, xb, xb, attn_mask=~keep[0, 0], average_attn_weights=False)
+    (ga, *wa), (gb, wb) = (
+        gradients(ya, xa, ours.q_proj.weight, ours.k_proj.weight, ours.v_proj.weight),
+        gradients(yb, xb, theirs.in_proj_weight),
+    )
+    pairs = {
+        "output": (ya, yb),
+        "weights": (ours.weights(xa, xa, keep), weights),
+        "gradient of x": (ga, gb),
+        "gradient of the projections": (torch.cat(wa), wb),
+    }
+    parity("attention.MultiHeadAttention", "torch: nn.MultiheadAttention", pairs)
 
 
 def test_the_module_equals_pytorch_s_under_a_mask_of_the_opposite_polarity():

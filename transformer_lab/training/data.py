@@ -27,22 +27,28 @@ NUMBERS = tuple(
 
 
 def home(person: str) -> str:
-    """The town where a person of the stories lives, always the same.
+    """The town where a person of the stories lives, always the same; raises ValueError for others.
 
     >>> home("ada"), trade("ada"), animal("ada")
     ('arden', 'baker', 'goat')
     """
-    return TOWNS[3 * PEOPLE.index(person) % len(TOWNS)]
+    return TOWNS[3 * _number(person) % len(TOWNS)]
 
 
 def trade(person: str) -> str:
     """What a person of the stories does for a living, always the same."""
-    return TRADES[7 * PEOPLE.index(person) // 3 % len(TRADES)]
+    return TRADES[7 * _number(person) // 3 % len(TRADES)]
 
 
 def animal(person: str) -> str:
     """The animal that a person of the stories keeps, always the same."""
-    return ANIMALS[PEOPLE.index(person) // 2 % len(ANIMALS)]
+    return ANIMALS[_number(person) // 2 % len(ANIMALS)]
+
+
+def _number(person: str) -> int:
+    if person not in PEOPLE:
+        raise ValueError(f"nobody in the stories is called {person!r}; there are {', '.join(PEOPLE)}")
+    return PEOPLE.index(person)
 
 
 def stories(n_characters: int, *, seed: int = 0) -> str:
@@ -117,7 +123,7 @@ def encode_text(text: str) -> Int[Tensor, "N"]:
     strange = sorted(set(text) - set(ALPHABET))
     if strange:
         raise ValueError(f"the alphabet has no {strange[0]!r}; it is {ALPHABET!r}")
-    return torch.tensor([ALPHABET.index(character) for character in text])
+    return torch.tensor([ALPHABET.index(character) for character in text], dtype=torch.long)
 
 
 def decode_text(ids: Int[Tensor, "N"]) -> str:
