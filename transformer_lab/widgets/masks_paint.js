@@ -150,7 +150,7 @@ const LOOK = `
   .tl-masks .tl-tables { grid-template-columns: 1fr 1fr; }
   .tl-masks .tl-said { min-height: 4.5em; }
 }
-@container (min-width: 48rem) { .tl-masks .tl-said { min-height: 3em; } }
+@container (min-width: 40rem) { .tl-masks .tl-said { min-height: 3em; } }
 `;
 
 function render({ model, el }) {
@@ -199,7 +199,7 @@ function render({ model, el }) {
         element("span", {}, square("tl-in"), "may attend"), element("span", {}, square("tl-in tl-later"), "to the future"),
         element("span", {}, square(""), "masked"))),
       element("div", { class: "tl-known" }, known.root, element("p", { class: "tl-legend" },
-        element("span", {}, square("tl-in"), "can know, after so many layers"),
+        element("span", {}, square("tl-in"), "after so many layers"),
         element("span", {}, square("tl-in tl-later"), "of the future"))))), region);
 
   function point(row, column) {
@@ -213,13 +213,13 @@ function render({ model, el }) {
     const found = tokens.map((_, t) => ways(mask, t));
     begin.draw(presetOf(mask));
     layers.draw(nLayers);
-    painted.draw("In one layer: who may attend to whom", tokens, (t, s) => ({
+    painted.draw("One layer: who may see whom", tokens, (t, s) => ({
       on: mask[t][s], words: mask[t][s] ? "may attend" : "masked",
     }));
-    known.draw(`After ${counted(nLayers)}: who can know whom`, tokens, (t, s) => {
+    known.draw(`${counted(nLayers)}: who can know whom`, tokens, (t, s) => {
       const needed = found[t].layers[s];
       const on = needed <= nLayers;
-      return { on, mark: on ? String(needed) : "", words: on ? "layers" : "cannot know" };
+      return { on, mark: on ? String(needed) : "", words: on ? counted(needed).slice(2) : "cannot know" };
     });
     const shown = source >= 0 && found[token].layers[source] <= nLayers;
     const stops = shown ? route(found[token], token, source) : [];
