@@ -171,7 +171,32 @@ RIGHT = {
 }
 
 # The mutants of the solutions that pass, each because it computes what the solution computes.
-EQUIVALENT = {}
+SQUARE = "past = torch.ones_like(scores, dtype=torch.bool)"
+NEAR = ".abs() <= window // 2"
+NO_SIGN = "the distance loses its sign"
+EQUIVALENT = {
+    "masked_softmax": {"weights = scores.softmax(dim=1)": "of two axes, 1 is the last"},
+    "window_with_global": {
+        "places = -torch.arange(len(is_global), device=is_global.device)": NO_SIGN,
+        f"near = (places - places[:, None]){NEAR}": NO_SIGN,
+        f"near = (-(places[:, None] - places)){NEAR}": NO_SIGN,
+        "near = (places[:, None] - places).abs() <= window / 2": "between two whole numbers lies no distance",
+    },
+    "positions_anew": {
+        "places = 2 * torch.arange(segments.shape[1], device=segments.device)": "twice as large, they stand "
+        "in the same order",
+    },
+    "CausalBlock": {
+        f"{SQUARE}.tril().detach()": "a mask has no gradient",
+        f"{SQUARE}.detach().tril()": "a mask has no gradient",
+        "return weights @ v + x": "a sum does not care for the order",
+        "scores = q @ k.transpose(1, -1) / q.shape[-1] ** 0.5": "of three axes, 1 is -2",
+        **{
+            f"scores = q @ k.transpose(-2, -1) / {name}.shape[-1] ** 0.5": "all are as wide as the model"
+            for name in ("centred", "k", "v", "x")
+        },
+    },
+}
 
 
 def test_the_chapter_has_fourteen_exercises_of_all_four_kinds():

@@ -104,7 +104,7 @@ def _causal_reference(n_queries: int, n_keys: int) -> np.ndarray:
 def causal(n_queries, n_keys):
     """True where a query may see a key, the last query at the last key: a mask (T, S)."""
     # The queries are the newest of all tokens: query 0 stands at place S - T, the last one at place S - 1.
-    places = n_keys - n_queries + torch.arange(n_queries)
+    places = torch.arange(n_keys - n_queries, n_keys)
     # (T, 1) against (S): each query sees the keys up to its own place.
     return places[:, None] >= torch.arange(n_keys)
 
@@ -514,7 +514,8 @@ def decoder_mask(tokens, pad_id):
     T = tokens.shape[1]
     past = torch.ones(T, T, dtype=torch.bool, device=tokens.device).tril()
     real = (tokens != pad_id)[:, None, None, :]
-    return past & real  # both must allow it: (T, T) and (B, 1, 1, T) give (B, 1, T, T)
+    # Both must allow it: (T, T) and (B, 1, 1, T) give (B, 1, T, T).
+    return past & real
 
 
 def _both(tokens, pad_id):
@@ -786,7 +787,7 @@ class _Unshifted:  # so that both functions of this name can be told apart
         """How surprising each next token is, in nats: logits (B, T, V), tokens (B, T) to (B, T - 1)."""
         logs = logits.log_softmax(dim=-1)
         targets = tokens
-        return -logs.gather(-1, targets[..., None])[..., 0]
+        return -logs.gather(-1, targets[..., None]).squeeze(-1)
 
 
 @chapter.debug(
@@ -818,11 +819,11 @@ def next_token_loss(logits, tokens):
     # last output, whose next token is not in the table, is not judged.
     logs = logits[:, :-1].log_softmax(dim=-1)
     targets = tokens[:, 1:]
-    return -logs.gather(-1, targets[..., None])[..., 0]
+    return -logs.gather(-1, targets[..., None]).squeeze(-1)
 
 
 def _losses(logits, targets, dim=-1):
-    return -logits.log_softmax(dim).gather(-1, targets[..., None])[..., 0]
+    return -logits.log_softmax(dim).gather(-1, targets[..., None]).squeeze(-1)
 
 
 @next_token_loss.slip("""
@@ -896,7 +897,7 @@ def _bare_logits(logits, tokens):
 
 
 @next_token_loss.slip("""
-    Right, but for the last axis, which is 1 long: take it away again, `[..., 0]`.""")
+    Right, but for the last axis, which is 1 long: take it away again, `.squeeze(-1)`.""")
 def _axis_too_many(logits, tokens):
     return _losses(logits[:, :-1], tokens[:, 1:])[..., None]
 
@@ -1253,11 +1254,7 @@ def positions_anew(segments):
 
 
 def _restart(segments):
-    return _positions_from((_same(segments) & _past_of(segments))[:, 0])
-
-
-def _positions_from(mask):
-    return mask.sum(-1) - 1
+    return packing.solve(segments)[:, 0].sum(-1) - 1
 
 
 @positions_anew.slip("""
@@ -1275,7 +1272,7 @@ def _from_one(segments):
 @positions_anew.slip("""
     You count backwards, to the end of each text: count the tokens before, not those behind.""")
 def _backwards(segments):
-    return _positions_from((_same(segments) & _past_of(segments).T)[:, 0])
+    return (_same(segments) & _past_of(segments).T)[:, 0].sum(-1) - 1
 
 
 @positions_anew.slip("""
@@ -1293,7 +1290,8 @@ def _length_of_the_text(segments):
 
 
 @positions_anew.slip("""
-    Your positions say where in the row each text begins. Take that away from the place of the token.""")
+    Your numbers say where in the row each text begins: so many tokens of other texts stand before it. Count
+    those of its own text that stand before the token.""")
 def _where_the_text_begins(segments):
     return torch.arange(segments.shape[1]) - _restart(segments)
 
@@ -1302,12 +1300,6 @@ def _where_the_text_begins(segments):
     You numbered the first row and used it for all. Each row is packed in its own way.""")
 def _first_row_numbered(segments):
     return _restart(segments)[:1].expand_as(segments)
-
-
-@positions_anew.slip("""
-    You counted the tokens of the other texts that stand before. Count those of its own: `==`, not `!=`.""")
-def _others_counted(segments):
-    return (~_same(segments) & _past_of(segments))[:, 0].sum(-1)
 
 
 # --- 13 ------------------------------------------------------------------------------------------------
@@ -1346,9 +1338,8 @@ class _Leaking:  # so that both classes of this name can be told apart
         def forward(self, x):
             centred = x - x.mean(dim=1, keepdim=True)
             q, k, v = self.q_proj(centred), self.k_proj(centred), self.v_proj(centred)
-            T = x.shape[1]
-            past = torch.ones(T, T, dtype=torch.bool, device=x.device).tril()
             scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+            past = torch.ones_like(scores, dtype=torch.bool).tril()
             weights = scores.masked_fill(~past, float("-inf")).softmax(dim=-1)
             return x + weights @ v
 
@@ -1391,9 +1382,8 @@ class CausalBlock(nn.Module):
         # whatever mixes places before or after attention needs a mask of its own.
         centred = x - x.mean(dim=-1, keepdim=True)
         q, k, v = self.q_proj(centred), self.k_proj(centred), self.v_proj(centred)
-        T = x.shape[1]
-        past = torch.ones(T, T, dtype=torch.bool, device=x.device).tril()
         scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+        past = torch.ones_like(scores, dtype=torch.bool).tril()
         weights = scores.masked_fill(~past, float("-inf")).softmax(dim=-1)
         return x + weights @ v
 
