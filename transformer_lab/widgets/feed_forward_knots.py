@@ -1,4 +1,4 @@
-"""A few hidden units, each with its bend -- book chapter "Feed-forward networks". Front end: feed_forward_knots.js."""
+"""Hidden units that bend a line -- book chapter "Feed-forward networks". Front end: feed_forward_knots.js."""
 
 import math
 from pathlib import Path
