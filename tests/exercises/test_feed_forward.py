@@ -174,8 +174,29 @@ RIGHT = {
     "Experts": [ExpertsByRoute, ExpertsOnTheirTokens, ExpertsTokenByToken],
 }
 
+ZEROS = "zeros stay zeros, and have no gradient"
+CHOSEN = "a choice has no gradient"
+ONE_HOT = "shares = nn.functional.one_hot(choices, n_experts)"
+
 # The mutants of the solutions that pass, each because it computes what the solution computes.
-EQUIVALENT: dict[str, dict[str, str]] = {}
+EQUIVALENT = {
+    "route": {
+        f"return {zeros}.scatter(-1, chosen, weights)": ZEROS
+        for zeros in (
+            "(-torch.zeros_like(scores))",
+            "(2 * torch.zeros_like(scores))",
+            "torch.zeros_like(scores).detach()",
+        )
+    },
+    "balance_loss": {
+        "choices = scores.topk(top_k, dim=-1).indices.flatten(1).detach()": CHOSEN,
+        f"{ONE_HOT}.detach().to(scores.dtype).mean(dim=1)": CHOSEN,
+        f"{ONE_HOT}.to(scores.dtype).detach().mean(dim=1)": CHOSEN,
+        f"{ONE_HOT}.to(scores.dtype).mean(dim=1).detach()": CHOSEN,
+        f"{ONE_HOT}.to(probabilities.dtype).mean(dim=1)": "probabilities have the type of the scores",
+        "return n_experts * (shares * probabilities).sum(dim=1)": "of two axes, 1 is the last",
+    },
+}
 
 
 def test_the_chapter_has_thirteen_exercises_of_all_four_kinds():

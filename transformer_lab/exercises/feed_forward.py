@@ -1475,7 +1475,7 @@ class Experts(nn.Module):
         """Let the router choose for each token of x (B, T, D), and mix the chosen experts' answers."""
         scores, chosen = self.router(x).topk(self.top_k, dim=-1)  # (B, T, k)
         weights = scores.softmax(dim=-1)
-        output = torch.zeros_like(x)
+        output = 0
         for e, expert in enumerate(self.experts):
             # The weight where e was chosen, 0 elsewhere: (B, T, 1). A fast version spares these tokens.
             share = (weights * (chosen == e)).sum(dim=-1, keepdim=True)
