@@ -180,8 +180,8 @@ function render({ model, el }) {
   const [said, formula] = [element("p", { class: "tl-said" }), element("p", { class: "tl-formula" })];
   const { region, say } = announcer(signal);
   const root = frame("A feed-forward network bends a line", element("div", { class: "tl-knots" },
-    element("p", { class: "tl-note" }, "Try this first: pull the three knots together until the purple curve lies on the "
-      + "grey bump, then press “Fit all weights”. And guess: how often will the curve bend with the nonlinearity off?"),
+    element("p", { class: "tl-note" }, "Try this first: pull knots 1 and 3 in to the feet of the grey bump, then press "
+      + "“Fit all weights”. And before you switch the nonlinearity off, guess: how often will the curve bend then?"),
     field.root,
     element("div", { class: "tl-side" }, target.root, count.root, nonlinear.root,
       element("div", { class: "tl-unit" }, which, weight.root, element("div", {}, turn)), fit, said),
