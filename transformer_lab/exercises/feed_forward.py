@@ -614,8 +614,8 @@ def _gelu_reference(x: np.ndarray) -> np.ndarray:
         sigmoid. `F.gelu` is off limits: you are writing it.
         """,
     hints=(
-        "First write the share $\\Phi(x)$ and check three values: it is 0.5 at 0, nearly 1 at 4, nearly 0 "
-        "at -4.",
+        "First write the share that lies below x and check three values: it is 0.5 at 0, nearly 1 at 4, "
+        "nearly 0 at -4.",
         "The root stands inside the error function: `torch.erf(x / 2**0.5)`.",
         "Then multiply the share by `x`. At x = 1 the answer is 0.8413, at x = -1 it is -0.1587.",
     ),
