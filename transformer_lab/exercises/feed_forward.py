@@ -266,8 +266,8 @@ def straight_pieces():
     form="a pair, (count, share)",
 )
 def where_the_weights_are():
-    """2 · 64 · 256 weights and 256 + 64 biases, 33,088 numbers, beside 16,384 in the attention: two thirds,
-    whatever the width, as long as F = 4 D. A model known for its attention is mostly feed-forward networks,
+    """2 · 64 · 256 weights and 256 + 64 biases, 33,088 numbers, beside 16,384 in the attention: about two
+    thirds, whatever the width, as long as F = 4 D. A model known for its attention is mostly feed-forward networks,
     if one counts weights.
     """
     network = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64))
@@ -773,7 +773,6 @@ def _math_of_a_table(x):
 def silent_units():
     """A hidden sum is as often below 0 as above, so half of the numbers are 0: a token uses half of the
     network. Four tokens that have nothing to do with each other leave 1 unit in 2 · 2 · 2 · 2 = 16 silent.
-    Training changes both shares.
     """
     torch.manual_seed(0)
     layer, x = nn.Linear(512, 4096), torch.randn(4, 512)
