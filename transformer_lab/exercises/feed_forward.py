@@ -267,8 +267,8 @@ def straight_pieces():
 )
 def where_the_weights_are():
     """2 · 64 · 256 weights and 256 + 64 biases, 33,088 numbers, beside 16,384 in the attention: about two
-    thirds, whatever the width, as long as F = 4 D. A model known for its attention is mostly feed-forward networks,
-    if one counts weights.
+    thirds, whatever the width, as long as F = 4 D. A model known for its attention is mostly feed-forward
+    networks, if one counts weights.
     """
     network = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64))
     count = sum(parameter.numel() for parameter in network.parameters())
