@@ -1,8 +1,8 @@
 """A solution spoiled at one place at a time: a checker is as good as the wrong answers it refuses.
 
-What spoils nothing is not tried: the axes of a transpose in the other order, a minus before an axis (it then
-counts from the other end), infinity times two, another tensor's device, the sides of `&` or `|` in the other
-order, a gradient cut off where none is asked for.
+What spoils nothing is not tried: a sum, a product, `&` or `|` with its sides exchanged, the axes of a
+transpose in the other order, a minus before an axis (it then counts from the other end), infinity times two,
+another tensor's device, a gradient cut off where none is asked for.
 """
 
 import ast
@@ -68,7 +68,7 @@ def replacements(node: ast.AST, names: list[str], gradient: bool) -> Iterator[as
             if not isinstance(node.op, operator):
                 yield ast.BinOp(node.left, operator(), node.right)
         yield from (node.left, node.right)
-        if not logical:
+        if not (logical or isinstance(node.op, ast.Add | ast.Mult)):
             yield ast.BinOp(node.right, node.op, node.left)
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         negative = {-node.value} if isinstance(node.value, float) else set()

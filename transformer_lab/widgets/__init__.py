@@ -3,6 +3,7 @@
 from .attention_heads import NumberReaderHeads
 from .attention_qkv import QueryKeyValue
 from .attention_scaling import AttentionScaling
+from .feed_forward_knots import ReluKnots
 from .masks_paint import MaskPainter
 
-__all__ = ["AttentionScaling", "MaskPainter", "NumberReaderHeads", "QueryKeyValue"]
+__all__ = ["AttentionScaling", "MaskPainter", "NumberReaderHeads", "QueryKeyValue", "ReluKnots"]
