@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,8 +13,11 @@ from torch import Tensor, nn
 
 from ..attention import MultiHeadAttention
 from ..feed_forward import FeedForward
+from ..models.language_model import LanguageModel, LanguageModelConfig
 from ..norms import LayerNorm, token_diversity
 from . import results
+from .data import encode_text, stories
+from .language_model import train_language_model
 
 # --- depth, before any training ------------------------------------------------------------------
 
@@ -148,9 +152,94 @@ def _significant(value: float) -> float:
     return float(f"{value:.3g}")
 
 
+# --- learning rates that training survives -------------------------------------------------------
+
+PLACEMENTS = ("pre", "post", "none")
+RATES = {  # name: (learning rate, warm-up steps)
+    "0.001": (1e-3, 0),
+    "0.004": (4e-3, 0),
+    "0.016": (1.6e-2, 0),
+    "0.016, warm-up": (1.6e-2, 100),
+}
+STEPS, WINDOW = 250, 10
+THRESHOLD = 2.0  # nats per character: letter frequencies alone give 2.85, and no run passes by luck
+
+
+def survival_run(
+    placement: Literal["pre", "post", "none"],
+    lr: float,
+    *,
+    warmup: int = 0,
+    steps: int = STEPS,
+    seed: int = 0,
+) -> tuple[list[float], float]:
+    """Train eight layers on the stories, with Adam at one learning rate, without clipping or decay.
+
+    Returns:
+        The loss of every step, and the token diversity of the last layer's output afterwards, on new text.
+    """
+    torch.manual_seed(seed)
+    config = LanguageModelConfig(vocab_size=30, d_model=48, d_ff=192, n_layers=8, norm=placement)
+    model = LanguageModel(config)
+    losses = train_language_model(
+        model,
+        encode_text(stories(200_000)),
+        steps=steps,
+        length=32,
+        batch_size=8,
+        lr=lr,
+        warmup=warmup,
+        decay=False,
+        seed=seed,
+    )
+    with torch.no_grad():
+        stream = model.stream(encode_text(stories(256, seed=1)).view(8, 32))
+    return losses, token_diversity(stream).mean().item()
+
+
+def summary(losses: Sequence[float], threshold: float = THRESHOLD) -> dict[str, object]:
+    """What a reader wants to know of a run; means are over ``WINDOW`` steps, so that no lucky batch counts.
+
+    Returns:
+        "steps": after how many the mean loss of the last ones was below ``threshold``, None for never;
+        "final": the mean at the end, None where it is no number; "curve": the mean of every window.
+
+    >>> summary([5.0] * 10 + [1.0] * 10)
+    {'steps': 18, 'final': 1.0, 'curve': [5.0, 1.0]}
+    """
+    means = [_mean(losses[end - WINDOW : end]) for end in range(WINDOW, len(losses) + 1)]
+    below = (i + WINDOW for i, mean in enumerate(means) if mean < threshold)
+    curve = [_storable(mean) for mean in means[::WINDOW]]
+    return {"steps": next(below, None), "final": curve[-1], "curve": curve}
+
+
+def survival_runs(seeds: Sequence[int] = (0, 1, 2)) -> dict[str, object]:
+    """``survival_run`` for every placement and rate: lists with one entry per seed."""
+    runs: dict[str, dict] = {placement: {} for placement in PLACEMENTS}
+    for placement in PLACEMENTS:
+        for rate, (lr, warmup) in RATES.items():
+            measured: dict[str, list] = {"steps": [], "final": [], "curve": [], "diversity": []}
+            for seed in seeds:
+                losses, diversity = survival_run(placement, lr, warmup=warmup, seed=seed)
+                for name, value in summary(losses).items():
+                    measured[name].append(value)
+                measured["diversity"].append(_storable(diversity))
+            runs[placement][rate] = measured
+    return {"threshold": THRESHOLD, "steps": STEPS, "window": WINDOW, "seeds": list(seeds), "runs": runs}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _storable(value: float) -> float | None:
+    """JSON has no word for infinity or for what is not a number."""
+    return _significant(value) if math.isfinite(value) else None
+
+
 def measure() -> dict[str, object]:
     """Everything that the chapter reads from its stored results."""
-    return depth_runs()
+    return depth_runs() | {"survival": survival_runs()}
 
 
 if __name__ == "__main__":
