@@ -239,7 +239,7 @@ def _storable(value: float) -> float | None:
 
 def measure() -> dict[str, object]:
     """Everything that the chapter reads from its stored results."""
-    return depth_runs() | {"survival": survival_runs()}
+    return {"depth": depth_runs(), "survival": survival_runs()}
 
 
 if __name__ == "__main__":
