@@ -31,18 +31,20 @@ export function power(value) {
   return `10${[...String(Math.round(Math.log10(value)))].map((sign) => SUPERSCRIPTS[sign]).join("")}`;
 }
 
-/** The first two digits of a number of any size: 0.52, 6.0, 17, 2.1 × 10⁻⁷. */
-export function twoDigits(value) {
+/** A number of any size, at a glance: 0.52, 6.0, 17, 525, 2.1 × 10⁻⁷. */
+export function briefly(value) {
   if (value === 0) return "0";
   const [digits, exponent] = value.toExponential(1).split("e");
-  return exponent >= -2 && exponent <= 1 ? value.toPrecision(2) : `${digits} × ${power(10 ** exponent)}`;
+  if (exponent < -2 || exponent > 3) return `${digits} × ${power(10 ** exponent)}`;
+  return exponent < 2 ? value.toPrecision(2) : String(Math.round(value));
 }
 
 const PLOT_STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, Home: -Infinity, End: Infinity };
 
 /**
- * x: { label, ticks: [text, ...] }, a tick for each place; y: { from, to, ticks: [number, ...], log, say }, with `log`
- * by powers of ten, and `say(value)` for two decimals;
+ * x: { label, ticks: [text, ...], origin }, a tick for each place, and the place whose tick is always shown, by
+ * default the first; y: { from, to, ticks: [number, ...], log, say }, with `log` by powers of ten, and `say(value)` in
+ * place of two decimals;
  * lines: [{ name, kind: "query" | "key" | "value" | "output" | "muted", dashed }];
  * onPoint(place) when the reader moves the cursor.
  * Returns { root, draw(values, here, axes) }: values[line][place], the place of the cursor, and { x, y } where these
@@ -69,7 +71,7 @@ export function linePlot({ title, x, y, lines, onPoint, signal }) {
   function axes() {
     const right = wide - EDGE.right;
     const every = Math.ceil(x.ticks.length * 34 / (right - EDGE.left)); // no tick runs into the next
-    const ticks = x.ticks.map((text, i) => [text, i]).filter(([, i]) => i % every === 0);
+    const ticks = x.ticks.map((text, i) => [text, i]).filter(([, i]) => (i - (x.origin ?? 0)) % every === 0);
     return [
       ...y.ticks.flatMap((value) => [
         svg("line", { class: "tl-rule", x1: EDGE.left, x2: right, y1: top(value), y2: top(value) }),

@@ -1,22 +1,22 @@
 // What depth does to a stack of layers: the gradient that reaches each of them, and how different tokens are after it.
 // traits (see norms_depth.py): wiring, depth, layer, runs.
 import { choice, CONTROLS_LOOK, stepper } from "./controls.js";
-import { linePlot, LINE_PLOT_LOOK, twoDigits } from "./line_plot.js";
+import { linePlot, LINE_PLOT_LOOK, briefly } from "./line_plot.js";
 import { announcer, element, follow, frame, wear, write } from "./parts.js";
 
 export const REFERENCE = "pre-norm"; // what every wiring is compared with
 const FACTOR = 100; // so much more or less than the reference: the gradient explodes, or dies
 const ALIKE = 0.01; // the diversity below which tokens count as alike
 
-/** The axis for all depths of these wirings, in whole powers of ten and at most five ticks. */
+/** The axis for all depths of these wirings, three powers of ten or more, with at most five ticks. */
 export function gradientAxis(gradient, wirings) {
   const values = wirings.flatMap((wiring) => Object.values(gradient[wiring]).flat()).filter((value) => value > 0);
-  const [low, high] = [Math.floor(Math.log10(Math.min(...values))), Math.ceil(Math.log10(Math.max(...values)))];
-  const step = Math.max(Math.ceil((high - low) / 3), 1);
-  const first = Math.floor(low / step);
-  const last = Math.max(Math.ceil(high / step), first + 1);
+  const low = Math.floor(Math.log10(Math.min(...values, 0.1)));
+  const high = Math.ceil(Math.log10(Math.max(...values, 100)));
+  const step = [1, 2, 5, 10, 20, 50, 100].find((step) => Math.ceil(high / step) - Math.floor(low / step) <= 4);
+  const [first, last] = [Math.floor(low / step), Math.ceil(high / step)];
   const ticks = Array.from({ length: last - first + 1 }, (_, i) => 10 ** ((first + i) * step));
-  return { from: ticks[0], to: ticks.at(-1), ticks, log: true, say: twoDigits };
+  return { from: ticks[0], to: ticks.at(-1), ticks, log: true, say: briefly };
 }
 
 /** How the gradient of the first layer compares with the reference's, and the largest one with its largest. */
@@ -27,16 +27,17 @@ export function fateOfGradient(gradient, reference) {
 
 /** What one sees: the tokens after the layer of the cursor, and the gradient's way from the last layer to the first. */
 export function describeStack(diversity, gradient, reference, layer) {
-  const [here, last] = [diversity[layer - 1], gradient.length];
+  const here = diversity[layer - 1];
   const alike = here < ALIKE;
-  const state = alike ? "the tokens are alike" : here < 0.5 ? "the tokens have much in common" : "the tokens differ";
-  const fate = fateOfGradient(gradient, reference);
-  const words = {
-    explodes: "the gradient explodes on its way back", dies: "the gradient dies on its way back",
-    lives: `${alike ? "though " : ""}the gradient is alive`,
-  }[fate];
-  return `After layer ${layer} ${state}: diversity ${twoDigits(here)}; ${words}: ${twoDigits(gradient[last - 1])} in `
-    + `layer ${last}, ${twoDigits(gradient[0])} in layer 1.`;
+  const tokens = alike ? "are alike" : here < 0.5 ? "have much in common" : "differ";
+  const fate = {
+    explodes: "The gradient explodes",
+    dies: "The gradient dies on its way back",
+    lives: alike ? "Yet the gradient is alive" : "The gradient is alive",
+  }[fateOfGradient(gradient, reference)];
+  const elsewhere = gradient === reference ? "" : `, where ${REFERENCE} has ${briefly(reference[0])}`;
+  return `After layer ${layer} the tokens ${tokens}: diversity ${briefly(here)}. ${fate}: `
+    + `${briefly(gradient.at(-1))} in layer ${gradient.length}, ${briefly(gradient[0])} in layer 1${elsewhere}.`;
 }
 
 const LOOK = `
@@ -45,10 +46,14 @@ const LOOK = `
 .tl-depth .tl-note {
   padding: .6rem .75rem; border-radius: .5rem; background: color-mix(in srgb, var(--query) 9%, transparent);
 }
-.tl-depth .tl-said { min-height: 6em; }
+.tl-depth .tl-said { min-height: 7.5em; }
 .tl-depth .tl-plots { display: grid; gap: 1.2rem; }
+.tl-widget .tl-depth .tl-legend { display: grid; } /* of one height, however long the numbers */
 @container (min-width: 34rem) {
   .tl-depth .tl-plots { grid-template-columns: 1fr 1fr; }
+  .tl-depth .tl-said { min-height: 4.5em; }
+}
+@container (min-width: 42rem) {
   .tl-depth .tl-said { min-height: 3em; }
 }
 `;
@@ -72,8 +77,8 @@ function render({ model, el }) {
     onInput: (value) => set({ wiring: value }),
   });
   const onPoint = (place) => set({ layer: place + 1 });
-  const x = { label: "layer", ticks: ["1"] };
-  const y = { from: 0, to: 1, ticks: [0, 0.5, 1], say: twoDigits };
+  const x = { label: "layer", ticks: [], origin: -1 };
+  const y = { from: 0, to: 1, ticks: [0, 0.5, 1], say: briefly };
   const lines = [
     { name: "this wiring", kind: "output" }, { name: REFERENCE, kind: "muted", dashed: true },
   ];
@@ -85,7 +90,8 @@ function render({ model, el }) {
   });
   const said = element("p", { class: "tl-said" });
   const { region, say } = announcer(signal);
-  const root = frame("What depth does to a stack of layers", element("form", { class: "tl-depth" }, // radio buttons group by form
+  // In a form, for radio buttons group by form: several views do not mix.
+  const root = frame("What depth does to a stack of layers", element("form", { class: "tl-depth" },
     element("p", { class: "tl-note" }, "Try this first: which of the five wirings still have a gradient in layer 1 and "
       + "different tokens at the top, with 48 layers? Write down your guess, then look. None of these stacks was "
       + "trained."),
