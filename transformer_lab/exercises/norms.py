@@ -43,8 +43,8 @@ def __dir__() -> list[str]:
     ),
     expected="c",
     wrong={
-        "a": "That is what a matrix would do. LayerNorm first takes the mean away, and the 3 with it; then it "
-        "divides by the standard deviation, which has become ten times as large as well.",
+        "a": "That is what a matrix would do. LayerNorm first takes the mean away, and the 3 with it; then "
+        "it divides by the standard deviation, which has become ten times as large as well.",
         "b": "Right about the 3: it goes with the mean. But what is divided by has grown too: the standard "
         "deviation of 10 x + 3 is ten times that of x.",
         "d": "Right about the 10: it goes when each entry is divided by the standard deviation. But a number "
@@ -52,8 +52,8 @@ def __dir__() -> list[str]:
     },
 )
 def stretched_and_moved():
-    """Taking the mean away removes the 3, and dividing by the standard deviation the 10: LayerNorm does not see
-    how long a vector is, nor what was added to all of its entries. (But for `eps`, which is tiny.)
+    """Taking the mean away removes the 3, and dividing by the standard deviation the 10: LayerNorm does not
+    see how long a vector is, nor what was added to all of its entries. (But for `eps`, which is tiny.)
     """
     norm = nn.LayerNorm(4)
     x = torch.tensor([1.0, -2.0, 0.5, 3.0])
@@ -227,15 +227,15 @@ def _mean_left_below(x, weight, bias, eps):
 
 
 @layer_norm.slip("""
-    The mean plays no part in your answer. That is RMSNorm, the next exercise; LayerNorm takes the mean of each
-    token away first.""")
+    The mean plays no part in your answer. That is RMSNorm, an exercise of its own; LayerNorm takes the mean
+    of each token away first.""")
 def _no_mean(x, weight, bias, eps):
     return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * weight + bias
 
 
 @layer_norm.slip("""
-    You summed the squares and did not divide by D: each token comes to length 1, not to variance 1. Take their
-    mean.""")
+    You summed the squares and did not divide by D: each token comes to length 1, not to variance 1. Take
+    their mean.""")
 def _summed(x, weight, bias, eps):
     centred = x - x.mean(-1, keepdim=True)
     return centred / (centred.square().sum(-1, keepdim=True) + eps).sqrt() * weight + bias
@@ -321,19 +321,21 @@ def _axis_lost(x, weight, bias, eps):
         64.0: "64 is the sum of the squares. The length is its root.",
         1.0: "1 is the mean of the squares. The length adds up all 64 of them, then takes the root.",
         0.0: "0 is the sum of the entries, for the mean is gone. Squares do not cancel.",
-        63.0**0.5: "You counted with D - 1. LayerNorm's variance divides by D, so the 64 squares add up to 64.",
+        7.937: "That is the root of 63: you counted with D - 1. LayerNorm's variance divides by D, so the 64 "
+        "squares add up to 64.",
         63.0: "63 would be the sum of the squares if the variance divided by D - 1. It divides by D; and the "
         "length is a root.",
         0.125: "That is one over the length. 64 squares with the mean 1 add up to 64; take the root.",
         4096.0: "That is 64 squared. The 64 squares have the mean 1, so they add up to 64; take the root.",
-        32.0: "That is half of 64. The 64 squares have the mean 1, so they add up to 64; then comes the root.",
+        32.0: "That is half of 64. The 64 squares have the mean 1, so they add up to 64; then comes the "
+        "root.",
     },
     otherwise="Not that number. The 64 squared entries have the mean 1: add them up, then take the root.",
     form="one number",
 )
 def length_after_the_norm():
-    """The 64 squares have the mean 1 and so the sum 64: every token has the length 8, the root of D. LayerNorm
-    puts all tokens on a sphere (and takes away their mean), so only their direction counts.
+    """The 64 squares have the mean 1 and so the sum 64: every token has the length 8, the root of D.
+    LayerNorm puts all tokens on a sphere (and takes away their mean), so only their direction counts.
     """
     x = torch.randn(64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = nn.LayerNorm(64, eps=1e-12, dtype=torch.float64)(x)
@@ -511,8 +513,8 @@ def _weight_added(x, weight, eps):
 
 
 @rms_norm.slip("""
-    The weight acts before the squares are taken, so it changes the size that is divided by. Divide first, then
-    multiply by the weight.""")
+    The weight acts before the squares are taken, so it changes the size that is divided by. Divide first,
+    then multiply by the weight.""")
 def _rms_weight_first(x, weight, eps):
     x = x * weight
     return x / (x.square().mean(-1, keepdim=True) + eps).sqrt()
@@ -555,8 +557,8 @@ def _pre_norm_reference(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 @chapter.implement(
     title="A pre-norm residual",
     statement="""
-        A sub-layer f is wrapped as in today's models, pre-norm: what comes in is kept, and to it is added what
-        f makes of its normalised copy,
+        A sub-layer f is wrapped as in today's models, pre-norm: what comes in is kept, and to it is added
+        what f makes of its normalised copy,
 
         x + f(norm(x)).
 
@@ -616,7 +618,8 @@ def _added_twice(x, w):
 
 
 @pre_norm.slip("""
-    The norm stands behind f: you normalise what f gives. In pre-norm it stands in front: f gets `norm(x)`.""")
+    The norm stands behind f: you normalise what f gives. In pre-norm it stands in front: f gets
+    `norm(x)`.""")
 def _norm_behind(x, w):
     return x + _norm((x @ w).relu())
 
@@ -730,8 +733,9 @@ def _x_alone(x, w):
     form="one number",
 )
 def stream_at_the_top():
-    """49 independent vectors of variance 1 add up to the variance 49: the stream has grown seven times as large,
-    and what a late sub-layer adds weighs little beside it. A norm after the last layer brings it back to size.
+    """49 independent vectors of variance 1 add up to the variance 49: the stream has grown seven times as
+    large, and what a late sub-layer adds weighs little beside it. A norm after the last layer brings it back
+    to size.
     """
     variance = 1.0  # of what comes in
     for _ in range(24 * 2):
@@ -744,23 +748,27 @@ def stream_at_the_top():
 
 def _leak_inputs(rng: np.random.Generator, B: int, T: int, D: int) -> dict[str, Any]:
     x = (1 + rng.random((B, T, 1))) * rng.standard_normal((B, T, D)) + rng.standard_normal((B, T, 1))
-    return {"x": x, "w": rng.standard_normal((D, D)) * D**-0.5}
+    weights = np.tril(0.2 + rng.random((T, T)))
+    return {
+        "x": x,
+        "weights": weights / weights.sum(-1, keepdims=True),
+        "w": rng.standard_normal((D, D)) * D**-0.5,
+    }
 
 
-def _leak_reference(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+def _leak_reference(x: np.ndarray, weights: np.ndarray, w: np.ndarray) -> np.ndarray:
     h = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
     out = x.copy()
     for b, t in np.ndindex(x.shape[:2]):
-        out[b, t] += h[b, : t + 1].mean(0) @ w
+        out[b, t] += sum(weights[t, s] * h[b, s] for s in range(x.shape[1])) @ w
     return out
 
 
-def find_the_leak(x, w):
-    """Pre-norm around an average of itself and the past: x (B, T, D), w (D, D) to (B, T, D)."""
-    mean, variance = x.mean(dim=1, keepdim=True), x.var(dim=1, correction=0, keepdim=True)
+def find_the_leak(x, weights, w):
+    """Pre-norm around attention: x (B, T, D), its weights (T, T), w (D, D) to an output (B, T, D)."""
+    mean = x.mean(dim=1, keepdim=True)
+    variance = x.var(dim=1, correction=0, keepdim=True)
     h = (x - mean) / (variance + 1e-5).sqrt()
-    past = torch.ones(x.shape[1], x.shape[1], dtype=x.dtype, device=x.device).tril()
-    weights = past / past.sum(dim=-1, keepdim=True)
     return x + weights @ h @ w
 
 
@@ -768,20 +776,21 @@ def find_the_leak(x, w):
     broken=find_the_leak,
     title="The mask is right, and the future leaks",
     statement="""
-        This function is a layer of a very simple decoder: pre-norm around an attention in which each token
-        looks at itself and at all tokens before it, with equal weights. One line is wrong.
+        This function is a layer of a decoder: pre-norm around an attention whose weights are handed in. They
+        are causal, (T, T) with nothing but zeros above the diagonal, so each token takes from itself and from
+        the tokens before it. `w` (D, D) is the matrix of the values.
 
         The symptom: change the last token of a sentence, and the output of every earlier token changes as
-        well. Yet the mask is right. And a sentence of one token comes out as if it had not been touched at
-        all.
+        well. Yet the weights are right. And a sentence of one token comes out untouched, as if there were no
+        layer.
 
-        Find the line, repair it, and hand the function in.
+        Find the fault, repair it, and hand the function in.
         """,
     hints=(
         "Which lines let numbers of one token meet numbers of another? There should be only one such step, "
-        "the average.",
-        "Print `mean.shape` for a sentence of 5 tokens with 3 numbers each. How many means are there, and how "
-        "many should there be?",
+        "`weights @ h`.",
+        "Print `mean.shape` for a sentence of 5 tokens with 3 numbers each. How many means are there, and "
+        "how many should there be?",
         "A norm works on each token by itself, along its features. Axis 1 of (B, T, D) is the tokens.",
     ),
     axes="B T D",
@@ -789,105 +798,99 @@ def find_the_leak(x, w):
     sizes=((1, 3, 4), (2, 4, 3), (2, 2, 5), (3, 5, 4), (2, 1, 3)),
     reference=_leak_reference,
 )
-def find_the_leak(x, w):
-    """Pre-norm around an average of itself and the past: x (B, T, D), w (D, D) to (B, T, D)."""
-    # Along the features of each token. The broken line took mean and variance along the tokens (dim=1), the
+def find_the_leak(x, weights, w):
+    """Pre-norm around attention: x (B, T, D), its weights (T, T), w (D, D) to an output (B, T, D)."""
+    # Along the features of each token. The broken lines took mean and variance along the tokens (dim=1), the
     # later ones included: what the mask hides came in through the norm.
-    mean, variance = x.mean(dim=-1, keepdim=True), x.var(dim=-1, correction=0, keepdim=True)
+    mean = x.mean(dim=-1, keepdim=True)
+    variance = x.var(dim=-1, correction=0, keepdim=True)
     h = (x - mean) / (variance + 1e-5).sqrt()
-    past = torch.ones(x.shape[1], x.shape[1], dtype=x.dtype, device=x.device).tril()
-    weights = past / past.sum(dim=-1, keepdim=True)
     return x + weights @ h @ w
 
 
-def _layer(x, w, mean_of=-1, variance_of=-1, correction=0, past=torch.tril):
+def _layer(x, weights, w, mean_of=-1, variance_of=-1, correction=0):
     centred = x - x.mean(mean_of, keepdim=True)
     h = centred / (x.var(variance_of, correction=correction, keepdim=True) + 1e-5).sqrt()
-    return x + _average(h, past) @ w
-
-
-def _average(h, past=torch.tril):
-    weights = past(torch.ones(h.shape[1], h.shape[1], dtype=h.dtype))
-    return weights / weights.sum(-1, keepdim=True) @ h
+    return x + weights @ h @ w
 
 
 @find_the_leak.slip("""
     The leak is still there: your function gives what the broken one gave. Which numbers go into the mean of a
     token?""")
-def _still_leaking(x, w):
-    return _layer(x, w, 1, 1)
+def _still_leaking(x, weights, w):
+    return _layer(x, weights, w, 1, 1)
 
 
 @find_the_leak.slip("""
     You repaired the mean; the variance still runs over the tokens.""")
-def _variance_still_leaks(x, w):
-    return _layer(x, w, -1, 1)
+def _variance_still_leaks(x, weights, w):
+    return _layer(x, weights, w, -1, 1)
 
 
 @find_the_leak.slip("""
     You repaired the variance; the mean still runs over the tokens.""")
-def _mean_still_leaks(x, w):
-    return _layer(x, w, 1, -1)
+def _mean_still_leaks(x, weights, w):
+    return _layer(x, weights, w, 1, -1)
 
 
 @find_the_leak.slip("""
-    Mean and variance now run over a whole sentence, later tokens included: the leak is still there. Each token
-    is normalised by itself.""")
-def _leaks_over_both(x, w):
-    return _layer(x, w, (1, 2), (1, 2))
+    Mean and variance now run over a whole sentence, later tokens included: the leak is still there. Each
+    token is normalised by itself.""")
+def _leaks_over_both(x, weights, w):
+    return _layer(x, weights, w, (1, 2), (1, 2))
 
 
 @find_the_leak.slip("""
     Mean and variance now run over the batch: sentences learn of each other, which is another leak. Each token
     is normalised by itself, along its features.""")
-def _leaks_over_the_batch(x, w):
-    return _layer(x, w, 0, 0)
+def _leaks_over_the_batch(x, weights, w):
+    return _layer(x, weights, w, 0, 0)
 
 
 @find_the_leak.slip("""
     The axis is right. But the variance now divides by D - 1: `correction=0` was not at fault.""")
-def _correction_lost(x, w):
-    return _layer(x, w, correction=1)
+def _correction_lost(x, weights, w):
+    return _layer(x, weights, w, correction=1)
 
 
 @find_the_leak.slip("""
     You took the norm away, and the leak with it. The norm is needed: repair its axis.""")
-def _norm_removed(x, w):
-    return x + _average(x) @ w
+def _norm_removed(x, weights, w):
+    return x + weights @ x @ w
 
 
 @find_the_leak.slip("""
-    The axis is right. But you turned the mask round, and it was right: now each token sees itself and the
-    future.""")
-def _mask_turned(x, w):
-    return _layer(x, w, past=torch.triu)
+    The norm is right now. But you turned the weights round, and they were right: each token takes from itself
+    and the future.""")
+def _weights_turned(x, weights, w):
+    return _layer(x, weights.T, w)
 
 
 @find_the_leak.slip("""
-    The norm is still at fault, and you turned the mask round, which was right. Look at how mean and variance
-    are taken.""")
-def _mask_turned_instead(x, w):
-    return _layer(x, w, 1, 1, past=torch.triu)
-
-
-@find_the_leak.slip("""
-    The norm is still at fault, and now the mask is wrong as well: no token sees itself. Look at how mean and
+    The norm is still at fault, and you turned the weights round, which were right. Look at how mean and
     variance are taken.""")
-def _itself_hidden(x, w):
-    return _layer(x, w, 1, 1, past=lambda ones: ones.tril(-1))
+def _weights_turned_instead(x, weights, w):
+    return _layer(x, weights.T, w, 1, 1)
 
 
 @find_the_leak.slip("""
-    The leak is gone, and with it the skip connection: what the average gives is added to `x`.""")
-def _skip_lost(x, w):
-    return _layer(x, w) - x
+    The norm is still at fault. You cut the weights once more, below the diagonal, and no token takes from
+    itself now: they were right.""")
+def _itself_hidden(x, weights, w):
+    return _layer(x, weights.tril(-1), w, 1, 1)
 
 
 @find_the_leak.slip("""
-    Your norm stands on the stream now: the normalised `h` goes past the average. It is `x` that goes past,
+    The leak is gone, and with it the skip connection: what the attention gives is added to `x`.""")
+def _skip_lost(x, weights, w):
+    return _layer(x, weights, w) - x
+
+
+@find_the_leak.slip("""
+    Your norm stands on the stream now: the normalised `h` goes past the attention. It is `x` that goes past,
     as before.""")
-def _stream_normed(x, w):
-    return _norm(x) + _average(_norm(x)) @ w
+def _stream_normed(x, weights, w):
+    return _norm(x) + weights @ _norm(x) @ w
 
 
 # --- 8 -------------------------------------------------------------------------------------------------
@@ -1094,15 +1097,15 @@ class _AddedInside(_Feeding):
     wrong={
         "a": "The gradient in the first layer is about as large as in the last: it did not vanish. The norm "
         "sees to that. What else does a skip connection carry along, besides the gradient?",
-        "b": "The gradient in the first layer is about as large as in the last: it did not explode. What else "
-        "does a skip connection carry along, besides the gradient?",
+        "b": "The gradient in the first layer is about as large as in the last: it did not explode. What "
+        "else does a skip connection carry along, besides the gradient?",
         "d": "After a norm every token has the same length, the root of D, however many layers there were. "
         "What about their directions?",
     },
 )
 def a_stack_that_does_not_learn():
-    """Averages of averages: after a few layers all tokens point the same way, and no norm tells them apart again.
-    A gradient alone is not enough. The skip connection keeps each token's own vector in the stream.
+    """Averages of averages: after a few layers all tokens point the same way, and no norm tells them apart
+    again. A gradient alone is not enough. The skip connection keeps each token's own vector in the stream.
     """
     torch.manual_seed(0)
     layers = [nn.MultiheadAttention(16, 2, batch_first=True) for _ in range(24)]
@@ -1134,19 +1137,19 @@ def _schedule_reference(steps: np.ndarray, d_model: int, warmup: int) -> np.ndar
 @chapter.implement(
     title="The learning rate of 2017",
     statement=r"""
-        Post-norm has large gradients near its output when training begins. So the first Transformer began with
-        small steps: its learning rate rises for `warmup` steps, then it falls. Equation (3) of the paper
+        Post-norm has large gradients near its output when training begins. So the first Transformer began
+        with small steps: its learning rate rises for `warmup` steps, then it falls. Equation (3) of the paper
         (section 5.3):
 
         $$\text{rate} = d_\text{model}^{-0.5} \cdot
         \min\left(\text{step}^{-0.5},\ \text{step} \cdot \text{warmup}^{-1.5}\right)$$
 
-        `steps` is a tensor of N step numbers, counted from 1; `d_model` and `warmup` are whole numbers. Return
-        the N learning rates.
+        `steps` is a tensor of N step numbers, counted from 1; `d_model` and `warmup` are whole numbers.
+        Return the N learning rates.
         """,
     hints=(
-        "Write the two terms of the minimum as two tensors of N numbers and print both, for warmup = 4 and the "
-        "steps 1 to 8. Where do they meet?",
+        "Write the two terms of the minimum as two tensors of N numbers and print both, for warmup = 4 and "
+        "the steps 1 to 8. Where do they meet?",
         "`steps ** -0.5` is one over the root of each step. Of two tensors of the same shape, "
         "`torch.minimum(a, b)` takes the smaller number at each place.",
         "The factor `d_model ** -0.5` stands in front of the minimum.",
@@ -1159,10 +1162,10 @@ def _schedule_reference(steps: np.ndarray, d_model: int, warmup: int) -> np.ndar
 )
 def warm_up(steps, d_model, warmup):
     """The learning rate at each of the steps (N,): it rises for `warmup` steps, then falls."""
-    falling = steps**-0.5
-    rising = steps * warmup**-1.5  # at step = warmup both are warmup ** -0.5
+    falling = 1 / steps**0.5
+    rising = steps / warmup**1.5  # at step = warmup both are 1 / sqrt(warmup)
     # The smaller one counts: first the rising line, then the falling curve.
-    return d_model**-0.5 * torch.minimum(falling, rising)
+    return torch.minimum(falling, rising) / d_model**0.5
 
 
 @warm_up.slip("""
@@ -1191,8 +1194,8 @@ def _by_the_whole_width(steps, d_model, warmup):
 
 
 @warm_up.slip("""
-    There is no warm-up: your rate only falls. At the beginning the rising term, `steps * warmup ** -1.5`, with
-    a minus in the exponent, is the smaller one.""")
+    There is no warm-up: your rate only falls. At the beginning the rising term, `steps * warmup ** -1.5`,
+    with a minus in the exponent, is the smaller one.""")
 def _only_falling(steps, d_model, warmup):
     return (d_model * steps) ** -0.5
 
@@ -1236,8 +1239,8 @@ def _one_too_many(steps, d_model, warmup):
 
 
 @warm_up.slip("""
-    The factor of the width is on one of the two terms only, the falling one. It stands in front of the minimum
-    and is for both.""")
+    The factor of the width is on one of the two terms only, the falling one. It stands in front of the
+    minimum and is for both.""")
 def _width_on_the_falling(steps, d_model, warmup):
     return torch.minimum(d_model**-0.5 * steps**-0.5, steps * warmup**-1.5)
 
@@ -1262,9 +1265,9 @@ def _min_of_python(steps, d_model, warmup):
 @chapter.measure(
     title="What a skip connection keeps apart",
     statement=r"""
-        Measure what attention does to the differences between tokens, with and without a skip connection. Take
-        sentences of 32 random tokens of 64 numbers (`torch.randn`). In each of 4 layers, every token becomes a
-        weighted average of all tokens, h = A x; the weights A (32, 32) are fresh in every layer,
+        Measure what attention does to the differences between tokens, with and without a skip connection.
+        Take sentences of 32 random tokens of 64 numbers (`torch.randn`). In each of 4 layers, every token
+        becomes a weighted average of all tokens, h = A x; the weights A (32, 32) are fresh in every layer,
         `torch.randn(32, 32).softmax(-1)`. No matrices, no norms.
 
         Without skip connection x becomes A x, with it x + A x. Report the token diversity after 4 layers,
@@ -1274,8 +1277,8 @@ def _min_of_python(steps, d_model, warmup):
     hints=(
         "All sentences at once: `x = torch.randn(200, 32, 64)`, and in each layer "
         "`a = torch.randn(200, 32, 32).softmax(-1)`.",
-        "A layer is one line: `x = a @ x`, or `x = x + a @ x`. Start both stacks from the same random tokens, "
-        "or from new ones, as you like.",
+        "A layer is one line: `x = a @ x`, or `x = x + a @ x`. Start both stacks from the same random "
+        "tokens, or from new ones, as you like.",
         "After the loop: `token_diversity(x).mean()`, which averages over the sentences.",
     ),
     ranges={"without": (0.0085, 0.0104), "with": (0.335, 0.368)},
@@ -1284,15 +1287,16 @@ def _min_of_python(steps, d_model, warmup):
             (0.335, 0.368),
             (0.0085, 0.0104),
         ),
-        "These are squares: the diversity is a ratio of lengths, not of squared lengths. Take the root, for each "
-        "sentence, before you average.": ((7e-5, 1.15e-4), (0.112, 0.138)),
+        "These are squares: the diversity is a ratio of lengths, not of squared lengths. Take the root, for "
+        "each sentence, before you average.": ((7e-5, 1.15e-4), (0.112, 0.138)),
         "You used the same weights in all four layers. Draw fresh ones in each.": (
             (0.0085, 0.014),
             (0.39, 0.445),
         ),
         "That is the diversity after three layers. One more.": ((0.042, 0.05), (0.57, 0.615)),
         "That is the diversity after five layers. One less.": ((0.0017, 0.0022), (0.178, 0.198)),
-        "Your softmax runs down the columns. Each row of A belongs to one token and sums to 1: the last axis.": (
+        "Your softmax runs down the columns. Each row of A belongs to one token and sums to 1: the last "
+        "axis.": (
             (0.18, 0.22),
             (0.35, 0.39),
         ),
@@ -1300,8 +1304,8 @@ def _min_of_python(steps, d_model, warmup):
             (0.0038, 0.0048),
             (0.44, 0.49),
         ),
-        "You took away the mean of each token over its features. What tokens have in common is their mean over "
-        "the tokens: `dim=-2`.": ((0.97, 1.0), (0.97, 1.0)),
+        "You took away the mean of each token over its features. What tokens have in common is their mean "
+        "over the tokens: `dim=-2`.": ((0.97, 1.0), (0.97, 1.0)),
         "Both numbers belong to the stack without skip connection. In the second one, x becomes x + A x.": (
             (0.0085, 0.0104),
             (0.0085, 0.0104),
@@ -1316,8 +1320,8 @@ def _min_of_python(steps, d_model, warmup):
     "softmax over the last axis, the diversity at the end.",
 )
 def kept_apart():
-    """Without skip connection a hundredth of the difference between tokens is left after only four layers; with
-    it, more than a third.
+    """Without skip connection a hundredth of the difference between tokens is left after only four layers;
+    with it, more than a third.
     """
     random = torch.Generator().manual_seed(0)
 
@@ -1363,23 +1367,23 @@ def _backward_reference(x: np.ndarray, upstream: np.ndarray, eps: float) -> np.n
         $$\text{gradient}_j = \frac{1}{r}\left(\text{upstream}_j - \frac{x_j}{r^2} \cdot
         \frac{1}{D} \sum_i \text{upstream}_i\, x_i\right)$$
 
-        `x` and `upstream` have the shape (B, T, D). Autograd (`backward`, `torch.autograd`) and `rms_norm` are
-        off limits: you are doing their work.
+        `x` and `upstream` have the shape (B, T, D). Autograd (`backward`, `torch.autograd`) and `rms_norm`
+        are off limits: you are doing their work. (Your answer should be differentiable itself, as all answers
+        here: some optimisers ask for the gradient of a gradient.)
         """,
     hints=(
         "First r, as in your RMSNorm: one number a token, (B, T, 1).",
         "The sum over i multiplies `upstream` and `x` entry by entry, and runs over one token's features. "
         "Divided by D it is a mean: `(upstream * x).mean(dim=-1, keepdim=True)`.",
         "To check yourself: in one notebook cell let autograd differentiate your `rms_norm` and compare. "
-        "And the answer must be orthogonal to x, nearly: stretching x changes nothing, so `(answer * x).sum(-1)` "
-        "is close to 0 for a small eps.",
+        "And the answer must be orthogonal to x, nearly: stretching x changes nothing, so `(answer * "
+        "x).sum(-1)` is close to 0 for a small eps.",
     ),
     axes="B T D",
     inputs=_backward_inputs,
     sizes=((1, 2, 3, 1e-6), (2, 3, 4, 1e-6), (1, 4, 2, 0.5), (3, 2, 5, 2.0), (2, 1, 6, 1e-3)),
     reference=_backward_reference,
     forbidden=("backward", "grad", "autograd", "rms_norm", "RMSNorm", "vjp", "jacobian", "jacrev", "jacfwd"),
-    gradient=False,  # it is a gradient
 )
 def rms_norm_backward(x, upstream, eps):
     """From the gradient at the output, upstream (B, T, D), the gradient at the input x (B, T, D)."""
@@ -1440,8 +1444,8 @@ def _added(x, upstream, eps):
 
 
 @rms_norm_backward.slip("""
-    `upstream` and `x` were multiplied, but not summed over the features: each x_j changes r, and r changes all
-    entries of y.""")
+    `upstream` and `x` were multiplied, but not summed over the features: each x_j changes r, and r changes
+    all entries of y.""")
 def _not_summed(x, upstream, eps):
     r = _size(x, eps)
     return (upstream - x * upstream * x / r**2) / r
