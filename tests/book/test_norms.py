@@ -19,7 +19,7 @@ def seeded(source: str, seed: int) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("seed", [0, 2, 3, 4, 5])
 def test_the_ranges_of_warm_up_hold_from_another_start(seed):
     matplotlib.use("agg")
     names: dict[str, object] = {}
