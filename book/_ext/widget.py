@@ -20,7 +20,7 @@ from transformer_lab import widgets
 # kept free, so that nothing moves when it appears.
 HEIGHTS = {
     "AttentionScaling": ("33.4rem", "58.5rem - 40cqi"),
-    "DepthAndWiring": ("max(34.75rem, 56.1rem - 40cqi)", "86.1rem - 70cqi"),
+    "DepthAndWiring": ("max(35.35rem, 55.2rem - 40cqi)", "max(80.4rem - 61cqi, 135.5rem - 355cqi)"),
     "QueryKeyValue": ("23rem + 50cqi", "min(29.5rem + 200cqi, 75.5rem)"),
     "NumberReaderHeads": ("18.8rem", "33.5rem - 28cqi"),
 }
