@@ -21,6 +21,7 @@ from transformer_lab import widgets
 HEIGHTS = {
     "MaskPainter": ("40.7rem + 10cqi", "min(86.5rem, 118rem - 110cqi)"),
     "AttentionScaling": ("33.4rem", "58.5rem - 40cqi"),
+    "DepthAndWiring": ("max(35.35rem, 55.2rem - 40cqi)", "max(80.4rem - 61cqi, 135.5rem - 355cqi)"),
     "QueryKeyValue": ("23rem + 50cqi", "min(29.5rem + 200cqi, 75.5rem)"),
     "NumberReaderHeads": ("18.8rem", "33.5rem - 28cqi"),
     "ReluKnots": ("max(33.8rem, 8.8rem + 50cqi)", "61.5rem"),

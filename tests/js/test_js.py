@@ -14,7 +14,7 @@ from tests.widgets.assets import load, page_scripts, tensor
 from transformer_lab.attention import attention
 from transformer_lab.models.number_reader import VOCABULARY, NumberReader, tokenize
 from transformer_lab.training.number_reader import number_words, sample_numbers
-from transformer_lab.widgets import QueryKeyValue
+from transformer_lab.widgets import DepthAndWiring, QueryKeyValue
 from transformer_lab.widgets.attention_heads import export_number_reader
 
 from .feed_forward_cases import knot_cases
@@ -127,6 +127,7 @@ def cases(tmp_path_factory) -> Path:
         "scaling": list(scaling_cases()),
         "masks": mask_cases(),
         "knots": list(knot_cases()),
+        "depth": DepthAndWiring().runs,
         "widget": {name: getattr(widget, name) for name in ("tokens", "q", "k", "v", "divisor")},
         "cividis": [matplotlib.colormaps["cividis"](i / 100)[:3] for i in range(101)],
     }

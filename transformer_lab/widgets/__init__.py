@@ -5,5 +5,13 @@ from .attention_qkv import QueryKeyValue
 from .attention_scaling import AttentionScaling
 from .feed_forward_knots import ReluKnots
 from .masks_paint import MaskPainter
+from .norms_depth import DepthAndWiring
 
-__all__ = ["AttentionScaling", "MaskPainter", "NumberReaderHeads", "QueryKeyValue", "ReluKnots"]
+__all__ = [
+    "AttentionScaling",
+    "DepthAndWiring",
+    "MaskPainter",
+    "NumberReaderHeads",
+    "QueryKeyValue",
+    "ReluKnots",
+]

@@ -24,13 +24,31 @@ export const LINE_PLOT_LOOK = `
 .tl-plot .tl-spot { fill: var(--hue); stroke: var(--surface); stroke-width: 2; }
 `;
 
+const SUPERSCRIPTS = Object.fromEntries([..."-0123456789"].map((sign, i) => [sign, [..."⁻⁰¹²³⁴⁵⁶⁷⁸⁹"][i]]));
+
+/** 10⁻⁷ for 1e-7. */
+export function power(value) {
+  return `10${[...String(Math.round(Math.log10(value)))].map((sign) => SUPERSCRIPTS[sign]).join("")}`;
+}
+
+/** A number of any size, at a glance: 0.52, 6.0, 17, 525, 2.1 × 10⁻⁷. */
+export function briefly(value) {
+  if (value === 0) return "0";
+  const [digits, exponent] = value.toExponential(1).split("e");
+  if (exponent < -2 || exponent > 3) return `${digits} × ${power(10 ** exponent)}`;
+  return exponent < 2 ? value.toPrecision(2) : String(Math.round(value));
+}
+
 const PLOT_STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, Home: -Infinity, End: Infinity };
 
 /**
- * x: { label, ticks: [text, ...] }, a tick for each place; y: { from, to, ticks: [number, ...] };
- * lines: [{ name, kind: "query" | "key" | "value" | "output", dashed }];
+ * x: { label, ticks: [text, ...], origin }, a tick for each place, and the place whose tick is always shown, by
+ * default the first; y: { from, to, ticks: [number, ...], log, say }, with `log` by powers of ten, and `say(value)` in
+ * place of two decimals;
+ * lines: [{ name, kind: "query" | "key" | "value" | "output" | "muted", dashed }];
  * onPoint(place) when the reader moves the cursor.
- * Returns { root, draw(values, here) }: values[line][place], and the place of the cursor.
+ * Returns { root, draw(values, here, axes) }: values[line][place], the place of the cursor, and { x, y } where these
+ * are no longer as they were.
  */
 export function linePlot({ title, x, y, lines, onPoint, signal }) {
   const names = lines.map(({ name, kind, dashed }) => {
@@ -40,23 +58,25 @@ export function linePlot({ title, x, y, lines, onPoint, signal }) {
     return node;
   });
   const field = svg("svg", { role: "slider", tabindex: 0, "aria-label": title, "aria-valuemin": 0 });
-  put(field, { "aria-valuemax": x.ticks.length - 1 });
   const root = element("figure", { class: "tl-plot" },
     element("figcaption", { class: "tl-heading" }, title),
     element("div", { class: "tl-legend", "aria-hidden": "true" }, ...names), field); // the slider says the same
   let [wide, values, here] = [320, null, 0];
 
   const left = (place) => EDGE.left + place * (wide - EDGE.left - EDGE.right) / (x.ticks.length - 1);
-  const top = (value) => EDGE.top + (y.to - value) * (TALL - EDGE.top - EDGE.bottom) / (y.to - y.from);
+  const scaled = (value) => (y.log ? Math.log10(Math.max(value, y.from)) : value); // no logarithm of 0
+  const top = (value) =>
+    EDGE.top + (scaled(y.to) - scaled(value)) * (TALL - EDGE.top - EDGE.bottom) / (scaled(y.to) - scaled(y.from));
 
   function axes() {
     const right = wide - EDGE.right;
     const every = Math.ceil(x.ticks.length * 34 / (right - EDGE.left)); // no tick runs into the next
-    const ticks = x.ticks.map((text, i) => [text, i]).filter(([, i]) => i % every === 0);
+    const ticks = x.ticks.map((text, i) => [text, i]).filter(([, i]) => (i - (x.origin ?? 0)) % every === 0);
     return [
       ...y.ticks.flatMap((value) => [
         svg("line", { class: "tl-rule", x1: EDGE.left, x2: right, y1: top(value), y2: top(value) }),
-        svg("text", { x: EDGE.left - 6, y: top(value) + 4, "text-anchor": "end" }, String(value)),
+        svg("text", { x: EDGE.left - 6, y: top(value) + 4, "text-anchor": "end" },
+          y.log ? power(value) : String(value).replace("-", "−")),
       ]),
       ...ticks.map(([text, i]) => svg("text", { x: left(i), y: TALL - 22, "text-anchor": "middle" }, text)),
       svg("text", { x: (EDGE.left + right) / 2, y: TALL - 5, "text-anchor": "middle" }, x.label),
@@ -76,12 +96,16 @@ export function linePlot({ title, x, y, lines, onPoint, signal }) {
     const cursor = svg("line", { class: "tl-here", x1: at, x2: at, y1: EDGE.top, y2: TALL - EDGE.bottom });
     const curves = lines.map((line, i) => curve(line, values[i]));
     field.replaceChildren(svg("g", { "aria-hidden": "true" }, ...axes(), cursor, ...curves));
-    const readings = lines.map(({ name }, i) => `${name} ${values[i][here].toFixed(2)}`);
+    const say = y.say ?? ((value) => value.toFixed(2));
+    const readings = lines.map(({ name }, i) => `${name} ${say(values[i][here])}`);
     readings.forEach((text, i) => write(names[i], text));
-    put(field, { "aria-valuenow": here, "aria-valuetext": `${x.label} ${x.ticks[here]}: ${readings.join(", ")}` });
+    put(field, {
+      "aria-valuemax": x.ticks.length - 1, "aria-valuenow": here,
+      "aria-valuetext": `${x.label} ${x.ticks[here]}: ${readings.join(", ")}`,
+    });
   }
-  function draw(newValues, newHere) {
-    [values, here] = [newValues, newHere];
+  function draw(newValues, newHere, axes = {}) {
+    [values, here, x, y] = [newValues, newHere, axes.x ?? x, axes.y ?? y];
     paint();
   }
   const go = (place) => {

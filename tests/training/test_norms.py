@@ -1,0 +1,130 @@
+"""The stacks and runs behind the chapter on norms, and what is stored of them."""
+
+import math
+
+import pytest
+import torch
+
+from transformer_lab.norms import Residual
+from transformer_lab.training import norms as runs
+from transformer_lab.training import results
+
+
+@pytest.mark.parametrize(("wiring", "placement"), [("pre-norm", "pre"), ("post-norm", "post")])
+def test_a_stack_is_what_residual_makes(wiring, placement):
+    torch.manual_seed(0)
+    stack = runs.Stack(wiring, depth=2, d_model=8, n_heads=2)
+    x = torch.randn(2, 5, 8)
+    around, y = Residual(8, placement=placement), x
+    for attention, feed_forward in zip(stack.attentions, stack.feed_forwards, strict=True):
+        y = around(y, lambda h, attention=attention: attention(h, h))
+        y = around(y, feed_forward)
+    torch.testing.assert_close(stack.after_each_layer(x)[-1], y)
+    torch.testing.assert_close(stack(x), around.norm(y) if placement == "pre" else y)
+
+
+def test_stacks_without_a_skip_connection_replace_what_came_in():
+    torch.manual_seed(0)
+    stack = runs.Stack("attention alone", depth=1, d_model=8, n_heads=2)
+    x = torch.randn(2, 5, 8)
+    torch.testing.assert_close(stack(x), stack.attentions[0](x, x))
+    assert not stack.feed_forwards
+
+
+def test_wirings_seeds_and_gains_make_a_difference():
+    firsts = [runs.depth_run(wiring, 2)["gradient"][0] for wiring in runs.WIRINGS]
+    assert len({f"{first:.6e}" for first in firsts}) == len(runs.WIRINGS)
+    a, b, c = (runs.depth_run("pre-norm", 2, **kw) for kw in ({}, {"seed": 1}, {"gain": 3**0.5}))
+    assert a == runs.depth_run("pre-norm", 2) and a != b and a != c
+
+
+def test_two_diseases():
+    dead, faint = (runs.depth_run(wiring, 12) for wiring in ("norm, no residual", "neither"))
+    assert dead["diversity"][-1] < 1e-9 and faint["diversity"][-1] < 1e-9
+    assert dead["gradient"][0] > 1 and faint["gradient"][0] < 1e-12
+    assert dead["query gradient"][5] < 1e-12
+
+
+def test_steps_count_from_the_first_ten_and_what_is_no_number_is_stored_as_none():
+    assert runs.summary([1.0] * 20)["steps"] == 10
+    lost = runs.summary([3.0] * 10 + [math.nan] * 10)
+    assert lost == {"steps": None, "final": None, "curve": [3.0, None]}
+    assert runs.summary([3.0] * 20, threshold=4.0)["steps"] == 10
+
+
+def test_a_short_run_is_repeatable_and_its_settings_matter():
+    base = runs.survival_run("pre", 1e-3, steps=3)
+    assert base == runs.survival_run("pre", 1e-3, steps=3)
+    for other in (
+        runs.survival_run("post", 1e-3, steps=3),
+        runs.survival_run("pre", 2e-3, steps=3),
+        runs.survival_run("pre", 1e-3, steps=3, warmup=2),
+        runs.survival_run("pre", 1e-3, steps=3, seed=1),
+    ):
+        assert other[0] != base[0] and other[1] != base[1]
+
+
+def test_what_is_stored_is_whole():
+    stored = results.read("norms")
+    depth, survival = stored["depth"], stored["survival"]
+    assert depth["wirings"] == list(runs.WIRINGS) and depth["depths"] == list(runs.DEPTHS)
+    for name in ("gradient", "query gradient", "diversity"):
+        for wiring in runs.WIRINGS:
+            lengths = {n_layers: len(values) for n_layers, values in depth[name][wiring].items()}
+            assert lengths == {str(n): n for n in runs.DEPTHS}
+    assert (survival["threshold"], survival["steps"]) == (runs.THRESHOLD, runs.STEPS)
+    for placement in runs.PLACEMENTS:
+        assert list(survival["runs"][placement]) == list(runs.RATES)
+        for run in survival["runs"][placement].values():
+            assert {len(values) for values in run.values()} == {len(survival["seeds"])}
+
+
+@pytest.mark.parametrize("wiring", runs.WIRINGS)
+def test_stored_depths_are_measured_again(wiring):
+    """At depth 4, quickly; what has collapsed is compared only as collapsed, for it is rounding."""
+    again = [runs.depth_run(wiring, 4, seed=seed) for seed in range(3)]
+    for name in ("gradient", "query gradient", "diversity"):
+        stored = results.read("norms")["depth"][name][wiring]["4"]
+        for layer, wanted in enumerate(stored):
+            mean = math.exp(sum(math.log(max(run[name][layer], 1e-300)) for run in again) / 3)
+            assert mean < 1e-9 if wanted < 1e-12 else mean == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.slow
+def test_the_depths_are_measured_again():
+    stored, again = results.read("norms")["depth"], runs.depth_runs()
+    for name in ("gradient", "query gradient", "diversity"):
+        for wiring in runs.WIRINGS:
+            for n_layers, values in stored[name][wiring].items():
+                for wanted, got in zip(values, again[name][wiring][n_layers], strict=True):
+                    rounding = name != "gradient" and wanted < 1e-12
+                    assert got < 1e-9 if rounding else got == pytest.approx(wanted, rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("placement", runs.PLACEMENTS)
+def test_the_survivors_are_measured_again(placement):
+    """Training is chaotic: who arrives must stay, and when, within a third; others must not arrive."""
+    stored = results.read("norms")["survival"]
+    for rate, (lr, warmup) in runs.RATES.items():
+        run = stored["runs"][placement][rate]
+        for i, seed in enumerate(stored["seeds"]):
+            losses, _ = runs.survival_run(placement, lr, warmup=warmup, seed=seed)
+            again = runs.summary(losses)
+            if run["steps"][i] is None:
+                assert again["steps"] is None
+            else:
+                assert again["steps"] == pytest.approx(run["steps"][i], rel=1 / 3)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: runs.Stack("sideways", depth=2), "wiring must be one of pre-norm; .* got 'sideways'"),
+        (lambda: runs.Stack("neither", depth=0), "depth must be 1 or more, got 0"),
+    ],
+)
+def test_bad_input_says_what_was_wrong(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
