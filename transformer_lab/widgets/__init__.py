@@ -3,5 +3,7 @@
 from .attention_heads import NumberReaderHeads
 from .attention_qkv import QueryKeyValue
 from .attention_scaling import AttentionScaling
+from .positional_dials import RotaryDials
+from .positional_hands import SinusoidHands
 
-__all__ = ["AttentionScaling", "NumberReaderHeads", "QueryKeyValue"]
+__all__ = ["AttentionScaling", "NumberReaderHeads", "QueryKeyValue", "RotaryDials", "SinusoidHands"]
