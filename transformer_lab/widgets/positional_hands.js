@@ -107,10 +107,11 @@ function makeClocks() {
   function draw(position, other, width) {
     const rates = handRates(width);
     clocks.forEach((clock, i) => clock.draw(rates[i], position, other, i));
-    write(caption, `The ${rates.length} hands of this position. Above each: after how many positions it has gone `
-      + "round. Below: its sine and its cosine, the numbers of the code.");
+    write(caption, `The ${rates.length} hands of this position`);
   }
-  return { root: element("div", {}, caption, grid), draw };
+  const legend = element("p", { class: "tl-legend-of-dials" },
+    "Above: how many positions one turn takes. Below: sine and cosine, the numbers of the code.");
+  return { root: element("div", {}, caption, legend, grid), draw };
 }
 
 function makeClock() {
