@@ -33,7 +33,7 @@ def code(page) -> list[list[float]]:
 
 def test_moving_the_position_turns_the_hands_and_leaves_the_line(show):
     page = show(SinusoidHands())
-    place = handle(page, "Position")
+    place = page.get_by_role("slider", name="Position", exact=True)
     before = page.evaluate(LINE), page.evaluate(HANDS), said(page)
     assert before[2] == "Position 3 (blue) and 7 (orange), 4 later: similarity 0.69."
     assert code(page)[:2] == [[0.14, -0.99], [0.81, 0.58]] and len(code(page)) == 8
@@ -61,7 +61,7 @@ def test_the_cursor_brings_the_other_hands_elsewhere_and_both_sides_are_alike(sh
 
 
 def test_a_narrow_code_has_fewer_hands_and_takes_far_positions_for_near_ones(show):
-    page = show(SinusoidHands(offset=19))
+    page = show(SinusoidHands(offset=6))
     assert legend(page)[0] < 0.85
     width = page.get_by_role("spinbutton", name="Width D")
     width.press("Home")
@@ -85,7 +85,7 @@ def drag(page, lane: int, to: int) -> None:
     page.mouse.move(*middle(token))
     page.mouse.down()
     for share in (0.5, 1):
-        page.mouse.move(box["x"] + box["width"] * to / 23 * share, box["y"] + 10)
+        page.mouse.move(box["x"] + box["width"] * to / 12 * share, box["y"] + 10)
     page.mouse.up()
 
 
@@ -93,15 +93,15 @@ def test_dragging_one_changes_the_score_and_both_together_do_not(show):
     page = show(RotaryDials())
     first, dials = score(page), page.evaluate(HANDS)
     assert said(page).startswith("Key at 5, query at 8, 3 after it: the dials add up to a score of 0.15")
-    drag(page, 1, 12)
-    assert said(page).startswith("Key at 12, query at 8, 4 before it") and score(page) != first
+    drag(page, 1, 11)
+    assert said(page).startswith("Key at 11, query at 8, 3 before it") and score(page) != first
     drag(page, 1, 5)
     page.get_by_role("switch", name="Move together").check()
-    drag(page, 0, 20)
-    assert said(page).startswith("Key at 17, query at 20, 3 after it") and score(page) == first
+    drag(page, 0, 10)
+    assert said(page).startswith("Key at 7, query at 10, 3 after it") and score(page) == first
     assert all(a != b for a, b in zip(dials, page.evaluate(HANDS), strict=True))
-    drag(page, 1, 23)
-    assert said(page).startswith("Key at 20, query at 23, 3 after it") and score(page) == first
+    drag(page, 1, 12)
+    assert said(page).startswith("Key at 9, query at 12, 3 after it") and score(page) == first
 
 
 def test_the_keyboard_steps_both_along(show):
@@ -116,9 +116,9 @@ def test_the_keyboard_steps_both_along(show):
     key.press("Home")
     assert (query.inner_text(), key.inner_text()) == ("3", "0") and score(page) == first
     key.press("End")
-    assert (query.inner_text(), key.inner_text()) == ("23", "20") and score(page) == first
+    assert (query.inner_text(), key.inner_text()) == ("12", "9") and score(page) == first
     page.get_by_role("button", name="Query at: less").click()
-    assert (query.inner_text(), key.inner_text()) == ("22", "19") and score(page) == first
+    assert (query.inner_text(), key.inner_text()) == ("11", "8") and score(page) == first
 
 
 def test_the_plot_has_the_score_of_every_distance_and_goes_there(show):
@@ -127,9 +127,9 @@ def test_the_plot_has_the_score_of_every_distance_and_goes_there(show):
     line = page.evaluate(LINE)
     assert legend(page) == [score(page)]
     plot.press("End")
-    assert said(page).startswith("Key at 0, query at 23, 23 after it")
+    assert said(page).startswith("Key at 0, query at 12, 12 after it")
     plot.press("Home")
-    assert said(page).startswith("Key at 23, query at 0, 23 before it")
+    assert said(page).startswith("Key at 12, query at 0, 12 before it")
     assert page.evaluate(LINE) == line
     shown = legend(page)[0] if "−" not in page.locator(".tl-legend").inner_text() else -legend(page)[0]
     assert shown == score(page)
@@ -151,7 +151,7 @@ def test_a_thumb_drags_the_key_without_scrolling_the_page(show):
         points = [] if dx is None else [{"x": x + dx, "y": y + dx / 10}]
         devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
         page.evaluate("new Promise(requestAnimationFrame)")  # the browser gathers the moves of one frame
-    assert int(re.match(r"Key at (\d+)", said(page))[1]) > 11
+    assert int(re.match(r"Key at (\d+)", said(page))[1]) > 8
     assert page.evaluate("scrollY") == 0
 
 

@@ -25,7 +25,7 @@ def dials_cases():
     """Scores of turned queries and keys; neighbours make a pair, as in the paper."""
     for width, base in [(2, 10000.0), (4, 100.0), (8, 100.0), (8, 10000.0)]:
         q, k = randn(width), randn(width)
-        for i, j in [(0, 0), (8, 5), (5, 8), (23, 0), (0, 23)]:
+        for i, j in [(0, 0), (8, 5), (5, 8), (12, 0), (0, 12)]:
             rows = rotate(torch.stack([q, k]), torch.tensor([i, j]).double(), base, "interleaved")
             state = {"q": q.tolist(), "k": k.tolist(), "base": base, "q_position": i, "k_position": j}
             parts = rows.prod(0).unflatten(0, (-1, 2)).sum(-1)

@@ -25,10 +25,10 @@ test("the score is one of the distance, and the plot has it", () => {
   const { state } = cases.dials.at(-1);
   const scores = scoresAhead(state);
   const score = (at) => pairScores({ ...state, ...at }).reduce((a, b) => a + b);
-  close(scores[23 + 3], score({ q_position: 8, k_position: 5 }), 1e-9);
-  close(scores[23 + 3], score({ q_position: 23, k_position: 20 }), 1e-9);
-  close(scores[23 - 3], score({ q_position: 5, k_position: 8 }), 1e-9);
-  assert.ok(Math.abs(scores[23 + 3] - scores[23 - 3]) > 0.01);
+  close(scores[12 + 3], score({ q_position: 8, k_position: 5 }), 1e-9);
+  close(scores[12 + 3], score({ q_position: 12, k_position: 9 }), 1e-9);
+  close(scores[12 - 3], score({ q_position: 5, k_position: 8 }), 1e-9);
+  assert.ok(Math.abs(scores[12 + 3] - scores[12 - 3]) > 0.01);
   const { from, to } = scoreAxis(state);
   assert.ok(scores.every((s) => from <= s && s <= to));
 });
@@ -36,17 +36,17 @@ test("the score is one of the distance, and the plot has it", () => {
 test("one moves, or both; neither leaves the sequence", () => {
   const apart = { q_position: 8, k_position: 5, together: false };
   const both = { ...apart, together: true };
-  assert.deepEqual(moved(apart, "k_position", 20), { q_position: 8, k_position: 20 });
-  assert.deepEqual(moved(apart, "q_position", 99), { q_position: 23, k_position: 5 });
-  assert.deepEqual(moved(both, "k_position", 12), { q_position: 15, k_position: 12 });
-  assert.deepEqual(moved(both, "k_position", 23), { q_position: 23, k_position: 20 });
+  assert.deepEqual(moved(apart, "k_position", 11), { q_position: 8, k_position: 11 });
+  assert.deepEqual(moved(apart, "q_position", 99), { q_position: 12, k_position: 5 });
+  assert.deepEqual(moved(both, "k_position", 8), { q_position: 11, k_position: 8 });
+  assert.deepEqual(moved(both, "k_position", 12), { q_position: 12, k_position: 9 });
   assert.deepEqual(moved(both, "q_position", -4), { q_position: 3, k_position: 0 });
 });
 
 test("a distance from the plot: the key goes there, the query only if it must", () => {
   assert.deepEqual(spread({ q_position: 8 }, -3), { q_position: 8, k_position: 11 });
-  assert.deepEqual(spread({ q_position: 8 }, 20), { q_position: 20, k_position: 0 });
-  assert.deepEqual(spread({ q_position: 8 }, -23), { q_position: 0, k_position: 23 });
+  assert.deepEqual(spread({ q_position: 8 }, 11), { q_position: 11, k_position: 0 });
+  assert.deepEqual(spread({ q_position: 8 }, -12), { q_position: 0, k_position: 12 });
 });
 
 test("dials: up is 0, angles grow clockwise, and the slice is drawn the short way round", () => {

@@ -16,8 +16,8 @@ def test_a_narrower_query_and_key_are_given_together():
 @pytest.mark.parametrize(
     ("traits", "match"),
     [
-        ({"q_position": -1}, "q_position must be from 0 to 23, got -1"),
-        ({"k_position": 24}, "k_position must be from 0 to 23, got 24"),
+        ({"q_position": -1}, "q_position must be from 0 to 12, got -1"),
+        ({"k_position": 13}, "k_position must be from 0 to 12, got 13"),
         ({"q": [0.5, 0.5, 0.5]}, r"q must be 2, 4, 6 or 8 numbers from -1 to 1, got \[0.5, 0.5, 0.5\]"),
         ({"k": [2.0] * 8}, "k must be 2, 4, 6 or 8 numbers from -1 to 1, got"),
         ({"k": [float("nan")] * 8}, "got .*nan"),

@@ -14,8 +14,8 @@ def test_repr_is_the_same_for_the_same_state():
     [
         ({"position": -1}, "position must be from 0 to 100, got -1"),
         ({"position": 101}, "got 101"),
-        ({"offset": 25}, "offset must be from -24 to 24, got 25"),
-        ({"offset": -25}, "got -25"),
+        ({"offset": 13}, "offset must be from -12 to 12, got 13"),
+        ({"offset": -13}, "got -13"),
         ({"d_model": 6}, "d_model must be 4, 8 or 16, got 6"),
     ],
 )

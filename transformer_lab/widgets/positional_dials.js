@@ -6,7 +6,7 @@ import { linePlot, LINE_PLOT_LOOK } from "./line_plot.js";
 import { announcer, element, follow, frame, put, wear, write } from "./parts.js";
 import { format } from "./plane.js";
 
-const LAST = 23; // positions go from 0 to LAST
+const LAST = 12; // positions go from 0 to LAST
 const PLACES = Array.from({ length: LAST + 1 }, (_, i) => i);
 const AHEAD = Array.from({ length: 2 * LAST + 1 }, (_, i) => i - LAST); // how far the query stands after the key
 const NAMES = { q_position: "query", k_position: "key" };
@@ -116,7 +116,7 @@ function render({ model, el }) {
   const dials = makeDials(model.get("q").length / 2);
   const plot = linePlot({
     title: "The score for every distance", signal,
-    x: { label: "query minus key", ticks: AHEAD.map((by) => format(by, 0)), origin: LAST }, y: scoreAxis(state()),
+    x: { label: "query minus key", ticks: AHEAD.map((by) => format(by, 0)) }, y: scoreAxis(state()),
     lines: [{ name: "score", kind: "output" }],
     onPoint: (index) => settle(spread(state(), AHEAD[index])),
   });

@@ -8,15 +8,15 @@ import traitlets as t
 from ._base import BookWidget
 from ._bundle import bundle
 
-LAST = 23  # positions go from 0 to LAST
+LAST = 12  # positions go from 0 to LAST
 
 
 class RotaryDials(BookWidget):
     """Rotary embedding: move a query and a key along a sequence; their dials turn, and the score follows.
 
     Traits:
-        q_position: where the query stands, 0 to 23.
-        k_position: where the key stands, 0 to 23.
+        q_position: where the query stands, 0 to 12.
+        k_position: where the key stands, 0 to 12.
         together: whether moving one moves the other as far.
         q: the query, 2, 4, 6 or 8 numbers from -1 to 1; neighbours make a pair.
         k: the key, as wide as ``q``.
