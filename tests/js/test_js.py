@@ -17,6 +17,7 @@ from transformer_lab.training.number_reader import number_words, sample_numbers
 from transformer_lab.widgets import QueryKeyValue
 from transformer_lab.widgets.attention_heads import export_number_reader
 
+from .positional_cases import dials_cases, hands_cases
 from .runtime_cases import randn, runtime_cases
 
 HERE = Path(__file__).parent
@@ -123,6 +124,8 @@ def cases(tmp_path_factory) -> Path:
         "texts": text_cases(),
         "queries": list(query_cases()),
         "scaling": list(scaling_cases()),
+        "hands": list(hands_cases()),
+        "dials": list(dials_cases()),
         "widget": {name: getattr(widget, name) for name in ("tokens", "q", "k", "v", "divisor")},
         "cividis": [matplotlib.colormaps["cividis"](i / 100)[:3] for i in range(101)],
     }

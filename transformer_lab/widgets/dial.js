@@ -4,6 +4,7 @@ import { put, svg } from "./parts.js";
 const RIM = 40; // viewBox units: where a hand of full length ends
 
 export const DIAL_LOOK = `
+.tl-widget p.tl-legend-of-dials { margin-bottom: .5rem; color: var(--muted); font-size: .8125rem; }
 .tl-widget .tl-dials { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: .6rem .5rem; }
 .tl-widget .tl-dials > div {
   display: grid; justify-items: center; font-size: .75rem; line-height: 1.35; text-align: center;

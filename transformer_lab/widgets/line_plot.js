@@ -27,8 +27,7 @@ export const LINE_PLOT_LOOK = `
 const PLOT_STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, Home: -Infinity, End: Infinity };
 
 /**
- * x: { label, ticks: [text, ...], origin }, a tick for each place, and the place whose tick is always shown, by
- * default the first; y: { from, to, ticks: [number, ...] };
+ * x: { label, ticks: [text, ...] }, a tick for each place; y: { from, to, ticks: [number, ...] };
  * lines: [{ name, kind: "query" | "key" | "value" | "output", dashed }];
  * onPoint(place) when the reader moves the cursor.
  * Returns { root, draw(values, here) }: values[line][place], and the place of the cursor.
@@ -53,11 +52,11 @@ export function linePlot({ title, x, y, lines, onPoint, signal }) {
   function axes() {
     const right = wide - EDGE.right;
     const every = Math.ceil(x.ticks.length * 34 / (right - EDGE.left)); // no tick runs into the next
-    const ticks = x.ticks.map((text, i) => [text, i]).filter(([, i]) => (i - (x.origin ?? 0)) % every === 0);
+    const ticks = x.ticks.map((text, i) => [text, i]).filter(([, i]) => i % every === 0);
     return [
       ...y.ticks.flatMap((value) => [
         svg("line", { class: "tl-rule", x1: EDGE.left, x2: right, y1: top(value), y2: top(value) }),
-        svg("text", { x: EDGE.left - 6, y: top(value) + 4, "text-anchor": "end" }, String(value).replace("-", "−")),
+        svg("text", { x: EDGE.left - 6, y: top(value) + 4, "text-anchor": "end" }, String(value)),
       ]),
       ...ticks.map(([text, i]) => svg("text", { x: left(i), y: TALL - 22, "text-anchor": "middle" }, text)),
       svg("text", { x: (EDGE.left + right) / 2, y: TALL - 5, "text-anchor": "middle" }, x.label),
@@ -77,7 +76,7 @@ export function linePlot({ title, x, y, lines, onPoint, signal }) {
     const cursor = svg("line", { class: "tl-here", x1: at, x2: at, y1: EDGE.top, y2: TALL - EDGE.bottom });
     const curves = lines.map((line, i) => curve(line, values[i]));
     field.replaceChildren(svg("g", { "aria-hidden": "true" }, ...axes(), cursor, ...curves));
-    const readings = lines.map(({ name }, i) => `${name} ${values[i][here].toFixed(2).replace("-", "−")}`);
+    const readings = lines.map(({ name }, i) => `${name} ${values[i][here].toFixed(2)}`);
     readings.forEach((text, i) => write(names[i], text));
     put(field, { "aria-valuenow": here, "aria-valuetext": `${x.label} ${x.ticks[here]}: ${readings.join(", ")}` });
   }

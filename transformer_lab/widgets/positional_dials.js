@@ -6,7 +6,7 @@ import { linePlot, LINE_PLOT_LOOK } from "./line_plot.js";
 import { announcer, element, follow, frame, put, wear, write } from "./parts.js";
 import { format } from "./plane.js";
 
-const LAST = 23; // positions go from 0 to LAST
+const LAST = 12; // positions go from 0 to LAST
 const PLACES = Array.from({ length: LAST + 1 }, (_, i) => i);
 const AHEAD = Array.from({ length: 2 * LAST + 1 }, (_, i) => i - LAST); // how far the query stands after the key
 const NAMES = { q_position: "query", k_position: "key" };
@@ -61,10 +61,8 @@ export function describeDials(state) {
   const { q_position, k_position } = state;
   const ahead = q_position - k_position;
   const where = ahead === 0 ? "both at the same place" : `${Math.abs(ahead)} ${ahead > 0 ? "after" : "before"} it`;
-  const [first, ...rest] = pairScores(state);
-  const sum = rest.reduce((text, part) => `${text} ${part < 0 ? "−" : "+"} ${format(Math.abs(part))}`, format(first));
   return `Key at ${k_position}, query at ${q_position}, ${where}: `
-    + `score = ${rest.length ? `${sum} = ` : ""}${format(total([first, ...rest]))}.`;
+    + `the dials add up to a score of ${format(total(pairScores(state)))}.`;
 }
 
 const DIALS_LOOK = `
@@ -73,21 +71,21 @@ const DIALS_LOOK = `
 .tl-rotary .tl-note {
   padding: .6rem .75rem; border-radius: .5rem; background: color-mix(in srgb, var(--query) 9%, transparent);
 }
-.tl-rotary .tl-track { padding: 0 .9rem; user-select: none; -webkit-user-select: none; }
+.tl-rotary .tl-track { padding: 0 1.8rem; user-select: none; -webkit-user-select: none; }
 .tl-rotary .tl-lane { position: relative; height: 2.6rem; cursor: grab; touch-action: pan-y; }
 .tl-rotary .tl-lane:active { cursor: grabbing; }
 .tl-rotary .tl-token {
-  position: absolute; top: .2rem; width: 3rem; margin-left: -1.5rem; padding: .3rem 0; border-radius: 1.1rem;
+  position: absolute; top: .2rem; width: 3.6rem; margin-left: -1.8rem; padding: .3rem 0; border-radius: 1.1rem;
   background: var(--hue); color: var(--surface); font-size: .875rem; font-weight: 600; text-align: center;
   pointer-events: none;
 }
-.tl-rotary .tl-line { position: relative; height: 1.6rem; color: var(--muted); font-size: .75rem; }
-.tl-rotary .tl-line span {
-  position: absolute; width: 2rem; margin-left: -1rem; line-height: 1.6rem; text-align: center;
+.tl-rotary .tl-line {
+  position: relative; height: 1.9rem; margin: .15rem 0; border-top: 1px solid var(--line); color: var(--muted);
+  font-size: .75rem;
 }
-.tl-rotary .tl-line span:not(:nth-child(4n + 1)) { color: transparent; }
-.tl-rotary .tl-line span:not(:nth-child(4n + 1))::before {
-  content: ""; position: absolute; left: 50%; top: .6rem; height: .4rem; border-left: 1px solid var(--muted);
+.tl-rotary .tl-line span { position: absolute; width: 2rem; margin-left: -1rem; padding-top: .4rem; text-align: center; }
+.tl-rotary .tl-line span::before {
+  content: ""; position: absolute; left: 50%; top: 0; height: .4rem; border-left: 1px solid var(--muted);
 }
 .tl-rotary .tl-rate { color: var(--muted); }
 .tl-rotary .tl-said { min-height: 4.5em; }
@@ -118,7 +116,7 @@ function render({ model, el }) {
   const dials = makeDials(model.get("q").length / 2);
   const plot = linePlot({
     title: "The score for every distance", signal,
-    x: { label: "query minus key", ticks: AHEAD.map((by) => format(by, 0)), origin: LAST }, y: scoreAxis(state()),
+    x: { label: "query minus key", ticks: AHEAD.map((by) => format(by, 0)) }, y: scoreAxis(state()),
     lines: [{ name: "score", kind: "output" }],
     onPoint: (index) => settle(spread(state(), AHEAD[index])),
   });
@@ -177,7 +175,7 @@ function makeTrack(move, signal) {
     return node;
   };
   const line = element("div", { class: "tl-line" }, ...PLACES.map((place) => {
-    const node = element("span", {}, String(place));
+    const node = element("span", {}, place % 4 ? "" : String(place));
     node.style.left = share(place);
     return node;
   }));
@@ -195,10 +193,10 @@ function makeDials(count) {
     const [rate, part] = [element("span", { class: "tl-number tl-rate" }), element("span", { class: "tl-number" })];
     return { face, rate, part, root: element("div", { role: "img" }, rate, face.root, part) };
   });
-  const root = element("div", {}, element("p", { class: "tl-heading" },
-    "A dial for each pair of numbers. Above it: by how many radians it turns a position. Below: what it adds to the "
-      + "score. Dotted: the hands before they were turned."),
-  element("div", { class: "tl-dials" }, ...dials.map((part) => part.root)));
+  const root = element("div", {}, element("p", { class: "tl-heading" }, "A dial for each pair of numbers"),
+    element("p", { class: "tl-legend-of-dials" }, "Above: radians per position. Below: what the pair adds to the score. "
+      + "Dotted: not yet turned."),
+    element("div", { class: "tl-dials" }, ...dials.map((part) => part.root)));
   function draw(state) {
     const rates = pairRates(state.q.length, state.base);
     const parts = pairScores(state);

@@ -8,20 +8,20 @@ import traitlets as t
 from ._base import BookWidget
 from ._bundle import bundle
 
-LAST = 23  # positions go from 0 to LAST
+LAST = 12  # positions go from 0 to LAST
 
 
 class RotaryDials(BookWidget):
     """Rotary embedding: move a query and a key along a sequence; their dials turn, and the score follows.
 
     Traits:
-        q_position: where the query stands, 0 to 23.
-        k_position: where the key stands, 0 to 23.
+        q_position: where the query stands, 0 to 12.
+        k_position: where the key stands, 0 to 12.
         together: whether moving one moves the other as far.
         q: the query, 2, 4, 6 or 8 numbers from -1 to 1; neighbours make a pair.
         k: the key, as wide as ``q``.
-        base: pair i turns by base^(-2i / width) radians a position. LLaMA has 10,000 for wide heads; for few pairs
-            a smaller one lets the slow dials move as well.
+        base: pair i turns by base^(-2i / width) radians a position. Models take 10,000 or more for their many
+            pairs; for a few, a smaller one lets the slow dials move as well.
     """
 
     _esm = bundle(Path(__file__).with_suffix(".js"))
@@ -43,9 +43,9 @@ class RotaryDials(BookWidget):
         name, numbers = proposal["trait"].name, proposal["value"]
         if len(numbers) not in (2, 4, 6, 8) or not all(abs(x) <= 1 for x in numbers):  # NaN fails too
             raise t.TraitError(f"{name} must be 2, 4, 6 or 8 numbers from -1 to 1, got {numbers}")
-        other = self.k if name == "q" else self.q
-        if len(numbers) != len(other):
-            raise t.TraitError(f"q and k must be equally wide, got {len(numbers)} numbers for {name}, not {len(other)}")
+        widths = [len(vector) for vector in (self.q, self.k)]
+        if widths[0] != widths[1]:
+            raise t.TraitError(f"q and k must be equally wide, got {widths[0]} and {widths[1]} numbers")
         return numbers
 
     @t.validate("base")
@@ -55,4 +55,5 @@ class RotaryDials(BookWidget):
         return proposal["value"]
 
     def __repr__(self) -> str:  # the default holds a memory address, which no stored output can match
-        return f"RotaryDials(q_position={self.q_position}, k_position={self.k_position}, together={self.together})"
+        places = f"q_position={self.q_position}, k_position={self.k_position}"
+        return f"RotaryDials({places}, together={self.together})"

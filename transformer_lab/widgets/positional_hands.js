@@ -7,7 +7,7 @@ import { announcer, element, follow, frame, put, wear, write } from "./parts.js"
 import { format } from "./plane.js";
 
 const HANDS_WIDTHS = [4, 8, 16]; // D
-const HANDS_REACH = 24; // positions to either side
+const HANDS_REACH = 12; // positions to either side
 const OFFSETS = Array.from({ length: 2 * HANDS_REACH + 1 }, (_, i) => i - HANDS_REACH);
 
 /** How far each of the D / 2 hands turns a position, in radians. */
@@ -70,7 +70,7 @@ function render({ model, el }) {
   const clocks = makeClocks();
   const plot = linePlot({
     title: "Similarity with the positions before and after it: dot product of the codes, divided by D / 2",
-    x: { label: "offset", ticks: OFFSETS.map(whole), origin: HANDS_REACH },
+    x: { label: "offset", ticks: OFFSETS.map(whole) },
     y: { from: -0.1, to: 1, ticks: [0, 0.5, 1] },
     lines: [{ name: "similarity", kind: "key" }],
     onPoint: (index) => set("offset")(OFFSETS[index]), signal,
@@ -107,10 +107,11 @@ function makeClocks() {
   function draw(position, other, width) {
     const rates = handRates(width);
     clocks.forEach((clock, i) => clock.draw(rates[i], position, other, i));
-    write(caption, `The ${rates.length} hands of this position. Above each: after how many positions it has gone `
-      + "round. Below: its sine and its cosine, the numbers of the code.");
+    write(caption, `The ${rates.length} hands of this position`);
   }
-  return { root: element("div", {}, caption, grid), draw };
+  const legend = element("p", { class: "tl-legend-of-dials" },
+    "Above: how many positions one turn takes. Below: sine and cosine, the numbers of the code.");
+  return { root: element("div", {}, caption, legend, grid), draw };
 }
 
 function makeClock() {

@@ -15,7 +15,7 @@ class SinusoidHands(BookWidget):
 
     Traits:
         position: the position shown, 0 to 100.
-        offset: how much later the other position is, -24 to 24.
+        offset: how much later the other position is, -12 to 12.
         d_model: width of the code, 4, 8 or 16: half as many hands.
     """
 
@@ -32,8 +32,8 @@ class SinusoidHands(BookWidget):
 
     @t.validate("offset")
     def _near(self, proposal):
-        if not -24 <= proposal["value"] <= 24:
-            raise t.TraitError(f"offset must be from -24 to 24, got {proposal['value']}")
+        if not -12 <= proposal["value"] <= 12:
+            raise t.TraitError(f"offset must be from -12 to 12, got {proposal['value']}")
         return proposal["value"]
 
     @t.validate("d_model")
