@@ -154,10 +154,174 @@ RIGHT = {
     "to_halves": [halves_by_index, halves_head_by_head, lambda w, n: change_layout(w, n, "half")],
 }
 
+NO_GRADIENT = "the rates come from whole numbers, and have no gradient"
+PLACES = "places are whole numbers, and have no gradient"
+ONE_LENGTH = "queries, keys and values are equally wide, and keys and values equally many"
+LAST = "of two axes, 1 is the last"
+NO_SIGN = "a distance has no sign"
+
 # The mutants of the solutions that pass, each because it computes what the solution computes.
-EQUIVALENT = {}
+EQUIVALENT = {
+    "sinusoid": {
+        "rates = (10000.0 ** (-torch.arange(0, d_model, 2).to(positions) / d_model)).detach()": NO_GRADIENT,
+        "rates = 10000.0 ** (-torch.arange(0, d_model, 2).to(positions) / d_model).detach()": NO_GRADIENT,
+        "rates = 10000.0 ** (-torch.arange(0, d_model, 2).to(positions).detach() / d_model)": NO_GRADIENT,
+        "rates = 10000.0 ** (-torch.arange(0, d_model, 2).detach().to(positions) / d_model)": NO_GRADIENT,
+        "rates = 10000.0 ** (-torch.arange(0, d_model, 2) / d_model)": "float32 is enough; it earns a remark",
+    },
+    "shift_matrix": {
+        "blocks = torch.stack([cos, sin, -sin, cos], dim=-1).unflatten(1, (2, 2))": LAST,
+        "blocks = torch.stack([cos, sin, -sin, cos], dim=1).unflatten(-1, (2, 2))": LAST,
+    },
+    "add_alibi": {
+        "distances = (-(queries[:, None] - keys)).abs()": NO_SIGN,
+        "distances = (keys - queries[:, None]).abs()": NO_SIGN,
+        "distances = (queries[:, None] - keys).abs().detach()": PLACES,
+        "distances = (queries[:, None] - keys).detach().abs()": PLACES,
+        "keys = -torch.arange(S, device=scores.device)": NO_SIGN,
+        "keys = torch.arange(S, device=scores.device).detach()": PLACES,
+    },
+    "cached_attention": {
+        "T, S = (q.shape[-2], k.shape[1])": "of three axes, 1 is -2",
+        "T, S = (q.shape[1], k.shape[-2])": "of three axes, 1 is -2",
+        "T, S = (q.shape[-2], v.shape[-2])": ONE_LENGTH,
+        "places = torch.arange(S).detach()": PLACES,
+        "scores = q @ k.transpose(-2, -1) / k.shape[-1] ** 0.5": ONE_LENGTH,
+        "scores = q @ k.transpose(-2, -1) / v.shape[-1] ** 0.5": ONE_LENGTH,
+        "scores = q @ k.transpose(1, -1) / q.shape[-1] ** 0.5": "of three axes, 1 is -2",
+    },
+}
 
 
 def test_the_chapter_has_twelve_exercises_of_all_four_kinds():
     kinds = [exercise.kind for exercise in ex.chapter.exercises.values()]
     assert len(kinds) == 12 and set(kinds) == {"implement", "predict", "debug", "measure"}
+
+
+# --- the references agree with the package -------------------------------------------------------------
+
+
+def ours(exercise):
+    """The inputs of each case as tensors by name, and the right answer."""
+    for case in exercise.cases():
+        yield dict(zip(case.inputs, case.tensors(), strict=True)), case.want
+
+
+def near(answer, want):
+    return np.allclose(answer.double().numpy(), want, atol=1e-5)
+
+
+def test_sinusoids_are_the_package_s():
+    for given, want in ours(ex.sinusoid):
+        table = sinusoidal(401, given["d_model"])
+        assert near(table[given["positions"].long()], want)
+
+
+def test_the_matrix_shifts_the_package_s_sinusoids():
+    rates = torch.tensor([1.0, 0.1, 0.01, 0.001], dtype=torch.float64)
+    table = sinusoidal(50, 8).double()
+    matrix = torch.from_numpy(ex.shift_matrix.reference(17, rates.numpy()))
+    assert torch.allclose(table[:33] @ matrix.T, table[17:], atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "layout"), [("rotate_pairs", "interleaved"), ("rotate_half", "half")])
+def test_rotations_are_the_package_s(name, layout):
+    x, positions = torch.randn(3, 4, 8, dtype=torch.float64), torch.tensor([3.0, 0.0, 99.0, 7.0]).double()
+    rates = torch.tensor([1.0, 0.1, 0.01, 0.001], dtype=torch.float64)
+    turns = (positions, rates) if name == "rotate_pairs" else (positions[:, None] * rates,)
+    want = getattr(ex, name).reference(x.numpy(), *(turn.numpy() for turn in turns))
+    assert near(rotate(x, positions, layout=layout), want)
+
+
+def test_lowered_scores_are_the_package_s():
+    scores = torch.randn(2, 4, 3, 5, dtype=torch.float64)
+    want = ex.add_alibi.reference(scores.numpy(), alibi_slopes(4).double().numpy())
+    assert near(scores + alibi_bias(4, 3, 5), want)
+
+
+def test_the_slope_of_the_prediction_is_the_package_s():
+    assert ex.slope_of_a_head.expected == alibi_bias(4, 11)[2, 10, 6]
+
+
+# --- what nobody may get away with ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["rotate_pairs", "rotate_half", "add_alibi", "to_halves"])
+def test_the_identity_is_refused_with_a_sentence_of_its_own(name):
+    exercise = getattr(ex, name)
+    result = exercise.check(lambda x, *rest: x * 1)
+    says = {"add_alibi": "Nothing was taken away", "to_halves": "The rows are where they were"}
+    assert result.status == "not yet" and says.get(name, "Nothing was turned") in result.message, result
+
+
+def test_a_turn_that_keeps_scores_relative_is_still_refused_if_it_is_another():
+    """Turning back, in the other layout, faster: scores stay relative, but weights would not fit."""
+    for turn in (
+        lambda x, m, rates: rotate_complex(x, -m, rates),
+        lambda x, m, rates: rotate_complex(x, 2 * m, rates),
+        lambda x, m, rates: ex._half_layout(x, m, rates),
+    ):
+        assert ex.rotate_pairs.check(turn).status == "not yet"
+
+
+def test_rates_in_float32_pass_with_a_remark():
+    result = ex.sinusoid.check(sinusoid_filled_in)
+    assert result and "right to about 8 digits only" in result.message
+
+
+def test_the_broken_function_agrees_with_the_package_as_long_as_all_tokens_ask():
+    q, k, v = torch.randn(3, 2, 5, 6, dtype=torch.float64)
+    broken = ex.cached_attention.broken
+    assert torch.allclose(broken(q, k, v), ex.cached_attention.solve(q, k, v))
+    assert not torch.allclose(broken(q[:, 4:], k, v), ex.cached_attention.solve(q[:, 4:], k, v))
+
+
+# --- measurements --------------------------------------------------------------------------------------
+
+
+def moves(turn, measure, seed=0, n_keys=1000):
+    k = torch.randn(n_keys, 64, generator=torch.Generator().manual_seed(seed))
+    return tuple(measure(turn(k, position), k).mean().item() for position in (1.0, 100.0))
+
+
+def turned(k, position, **options):
+    return rotate(k, torch.full((len(k),), position), **options)
+
+
+def share(k, before):
+    return (k - before).norm(dim=-1) / before.norm(dim=-1)
+
+
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+def test_any_honest_measurement_lands_in_the_range(layout):
+    for seed in range(20):
+        measured = moves(lambda k, position: turned(k, position, layout=layout), share, seed)
+        assert ex.how_far_a_key_moves.check(measured), measured
+
+
+def wrong_measurements():
+    right = moves(turned, share)
+    return {
+        "other way round": right[::-1],
+        "not yet divided by the length": moves(turned, lambda k, b: (k - b).norm(dim=-1)),
+        "squares of distances": moves(turned, lambda k, b: (k - b).pow(2).sum(-1)),
+        "These are squares. Take": moves(turned, lambda k, b: share(k, b) ** 2),
+        "Both numbers are 0": moves(lambda k, position: k, share),
+        "which a turn keeps": moves(turned, lambda k, b: k.norm(dim=-1) - b.norm(dim=-1)),
+        "Both numbers are 1": moves(turned, lambda k, b: k.norm(dim=-1) / b.norm(dim=-1)),
+        "cosines": moves(turned, lambda k, b: torch.cosine_similarity(k, b)),
+        "divided by 64": moves(turned, lambda k, b: (k - b).norm(dim=-1) / 64),
+        "by degrees": moves(lambda k, position: turned(k, position * np.pi / 180), share),
+        "positions 0 and 99": moves(lambda k, position: turned(k, position - 1), share),
+        "run from 0": moves(lambda k, position: rotate(k, torch.arange(len(k))), share),
+        "above 2 is impossible": (0.25, 30.0),
+        "Not in the range": (0.5, 1.0),
+        "finite number": (float("nan"), right[1]),
+        "Report 2 numbers": right[0],
+    }
+
+
+@pytest.mark.parametrize(("says", "answer"), wrong_measurements().items())
+def test_each_wrong_measurement_is_told_why(says, answer):
+    result = ex.how_far_a_key_moves.check(answer)
+    assert result.status == "not yet" and says in result.message, result
