@@ -25,10 +25,11 @@ def __dir__() -> list[str]:
 @chapter.predict(
     title="A shuffled sentence",
     statement="""
-        Five tokens go through one self-attention layer that has no positions: they ask, and they answer. Then
-        the same five tokens go through it shuffled, in another order. Two experiments:
+        Five tokens go through one self-attention layer that knows nothing of positions. Then the same five
+        tokens go through it again, in another order. Two experiments:
 
-        1. The layer has no mask. 2. The layer has a causal mask: each token sees itself and those before it.
+        1. The layer has no mask.
+        2. The layer has a causal mask: each token sees itself and those before it.
 
         Before you run anything: are the outputs of the shuffled sentence just those of the first one,
         shuffled in the same way?
@@ -105,8 +106,8 @@ def _sinusoid_reference(positions: np.ndarray, d_model: int) -> np.ndarray:
         $$\text{entry } 2i: \sin\frac{t}{10000^{2i/D}} \qquad
         \text{entry } 2i + 1: \cos\frac{t}{10000^{2i/D}}$$
 
-        Here $t$ is one of the `positions`, which come in any order, and $i$ counts the hands, from 0 to D / 2
-        - 1. D is even. Use the functions of torch throughout: gradients are checked too.
+        Here $t$ is one of the `positions`, which come in any order, and $i$ counts the hands from 0. D is
+        even. Use the functions of torch throughout: gradients are checked too.
         """,
     hints=(
         "First the rates, D / 2 of them: how far each hand turns a position. `torch.arange(0, d_model, 2)` "
@@ -830,8 +831,8 @@ def _narrow_tables(x, angles):
 @chapter.predict(
     title="The slope of a head",
     statement="""
-        ALiBi with 4 heads: head h = 1, 2, 3, 4 has the slope 2 to the power of -8h / 4. The third head (h =
-        3) looks from a query at position 10 at a key at position 6.
+        ALiBi with 4 heads: head h = 1, 2, 3, 4 has the slope 2 to the power of -8h / 4. The third head, that
+        with h = 3, looks from a query at position 10 at a key at position 6.
 
         Before you run anything: what is added to its score?
         """,
@@ -1404,15 +1405,15 @@ def _still_apart(weight, n_heads):
     wrong={
         "a": "Rotary scores depend on distances only, but distances beyond 63 are new, and the model has "
         "learned nothing of their angles: its loss rises. Relative is not the same as reaching further.",
-        "c": "Without a code, a model learns where it is from how many keys a softmax shares itself among, "
-        "and 128 is a number that it never saw: its loss rises, too.",
+        "c": "The loss of the model without a code rises, too: in training its queries shared themselves "
+        "among 64 keys at most, and 128 are more than it ever saw.",
         "d": "A formula gives a row for every position, but the model must have learned to read it. Rows "
         "that it never met help a sinusoid as little as a table.",
     },
 )
 def twice_as_long():
     """Only ALiBi: far keys are lowered so much that what the model sees stays as it was. It gains nothing
-    from what is far away, either. The others need further training at the new length.
+    from what is far away, either. Rotary embedding needs some further training at the new length.
     """
     from transformer_lab.training import results
 
