@@ -103,8 +103,9 @@ def _sinusoid_reference(positions: np.ndarray, d_model: int) -> np.ndarray:
         Write the code of the first Transformer. For each of T positions make a row of D numbers, D / 2 clock
         hands with a sine and a cosine each:
 
-        $$\text{entry } 2i: \sin\frac{t}{10000^{2i/D}} \qquad
-        \text{entry } 2i + 1: \cos\frac{t}{10000^{2i/D}}$$
+        $$\text{entry } 2i: \; \sin\frac{t}{10000^{2i/D}}$$
+
+        $$\text{entry } 2i + 1: \; \cos\frac{t}{10000^{2i/D}}$$
 
         Here $t$ is one of the `positions`, which come in any order, and $i$ counts the hands from 0. D is
         even. Use the functions of torch throughout: gradients are checked too.
@@ -122,7 +123,7 @@ def _sinusoid_reference(positions: np.ndarray, d_model: int) -> np.ndarray:
     reference=_sinusoid_reference,
 )
 def sinusoid(positions, d_model):
-    """The codes of positions (T,): a table (T, D) of sines and cosines in turn, D = d_model."""
+    """The codes of positions (T,): a table (T, D), sines and cosines in turn."""
     # Hand i turns by 10000^(-2i / D) radians a position: the first by 1, the last by hardly anything.
     rates = 10000.0 ** (-torch.arange(0, d_model, 2).to(positions) / d_model)
     angles = positions[:, None] * rates  # (T, 1) times (D / 2,) -> (T, D / 2)
@@ -340,7 +341,9 @@ def _shift_reference(offset: int, rates: np.ndarray) -> np.ndarray:
         `rates` (P,) says how far each hand turns a position, in radians. Outside its blocks the matrix has
         zeros. What you need of school mathematics:
 
-        $$\sin(a + b) = \sin a \cos b + \cos a \sin b \qquad \cos(a + b) = \cos a \cos b - \sin a \sin b$$
+        $$\sin(a + b) = \sin a \cos b + \cos a \sin b$$
+
+        $$\cos(a + b) = \cos a \cos b - \sin a \sin b$$
         """,
     hints=(
         "Hands do not mix: the sine and the cosine of one hand become new ones, made of these two numbers "
@@ -356,7 +359,7 @@ def _shift_reference(offset: int, rates: np.ndarray) -> np.ndarray:
     reference=_shift_reference,
 )
 def shift_matrix(offset, rates):
-    """The matrix (D, D), D = 2P, that takes the code of a position to that of `offset` later; rates (P,)."""
+    """The matrix (D, D) that takes a code on by `offset` positions; rates (P,)."""
     angles = offset * rates  # how far each hand turns on the way
     cos, sin = angles.cos(), angles.sin()
     # The new sine is cos · (old sine) + sin · (old cosine), the new cosine -sin · (sine) + cos · (cosine).
@@ -488,7 +491,9 @@ def _pairs_reference(x: np.ndarray, positions: np.ndarray, rates: np.ndarray) ->
         `positions[t]`, and its pair $(a, b)$ = (entry 2i, entry 2i + 1) turns by the angle $\theta = m \cdot$
         `rates[i]`:
 
-        $$(a, b) \;\to\; (a \cos\theta - b \sin\theta,\; a \sin\theta + b \cos\theta)$$
+        $$a \;\to\; a \cos\theta - b \sin\theta$$
+
+        $$b \;\to\; a \sin\theta + b \cos\theta$$
 
         The answer has the shape of `x`, each number in its place.
         """,
@@ -505,7 +510,7 @@ def _pairs_reference(x: np.ndarray, positions: np.ndarray, rates: np.ndarray) ->
     reference=_pairs_reference,
 )
 def rotate_pairs(x, positions, rates):
-    """Turn the pairs of neighbours in x (H, T, Dh) by the angles positions (T,) times rates (P,): as x."""
+    """Turn the pairs of neighbours in x (H, T, Dh): positions (T,), rates (P,)."""
     angles = positions[:, None] * rates  # (T, P), alike for all heads
     cos, sin = angles.cos(), angles.sin()
     a, b = x[..., 0::2], x[..., 1::2]  # (H, T, P) each
@@ -687,7 +692,7 @@ def _half_reference(x: np.ndarray, angles: np.ndarray) -> np.ndarray:
     reference=_half_reference,
 )
 def rotate_half(x, angles):
-    """Turn the pairs (i, i + Dh / 2) of x (H, T, Dh) by angles (T, P), P = Dh / 2: as x."""
+    """Turn the pairs (i, i + Dh / 2) of x (H, T, Dh) by angles (T, P): as x."""
     cos, sin = angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)  # (T, P) -> (T, Dh), for both halves
     a, b = x.chunk(2, dim=-1)
     turned = torch.cat([-b, a], dim=-1)  # every pair (a, b) a quarter further: (-b, a)
@@ -907,7 +912,7 @@ def _alibi_reference(scores: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     reference=_alibi_reference,
 )
 def add_alibi(scores, slopes):
-    """scores (B, H, T, S) less the slope of each head (H,) times the distance of query and key: as scores."""
+    """Lower scores (B, H, T, S) by slopes (H,) times distances: as scores."""
     T, S = scores.shape[-2:]
     keys = torch.arange(S, device=scores.device)
     queries = keys[S - T :]  # the last query stands at the last key
@@ -1117,7 +1122,7 @@ def _cache_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def cached_attention(q, k, v):
-    """The newest T tokens q (H, T, Dh) attend to all S tokens so far, k and v (H, S, Dh): as q."""
+    """The newest T tokens q (H, T, Dh) attend to all S, k and v (H, S, Dh): as q."""
     from transformer_lab.positional import rotate
 
     T, S = q.shape[-2], k.shape[-2]
@@ -1154,7 +1159,7 @@ def cached_attention(q, k, v):
     reference=_cache_reference,
 )
 def cached_attention(q, k, v):
-    """The newest T tokens q (H, T, Dh) attend to all S tokens so far, k and v (H, S, Dh): as q."""
+    """The newest T tokens q (H, T, Dh) attend to all S, k and v (H, S, Dh): as q."""
     from transformer_lab.positional import rotate
 
     T, S = q.shape[-2], k.shape[-2]
@@ -1306,7 +1311,7 @@ def _layout_reference(weight: np.ndarray, n_heads: int) -> np.ndarray:
     reference=_layout_reference,
 )
 def to_halves(weight, n_heads):
-    """Reorder the rows of weight (E, D), E = n_heads · Dh, in each head: even ones first, then odd ones."""
+    """Reorder the rows of weight (E, D): in each head even ones, then odd ones."""
     pairs = weight.unflatten(0, (n_heads, -1, 2))  # (H, Dh / 2, 2, D): head, pair, first or second of it
     # Swapped, all first ones of a head come before all second ones; then it is rows again.
     return pairs.transpose(1, 2).flatten(0, 2)
