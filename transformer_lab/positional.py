@@ -101,9 +101,9 @@ def rotate(
     """Turn each pair of entries by an angle that grows with the position: rotary position embedding, RoPE.
 
     Pair i turns by position x base^(-2i / Dh) radians. Lengths stay; the dot product of a turned query and a
-    turned key depends on the distance of their positions only. Give it to
-    ``MultiHeadAttention(rotary=rotate)``. Positions may be
-    fractions: ``positions * trained / longer`` is the interpolation of Chen et al. (2023).
+    turned key depends on the offset of their positions only. Give it to
+    ``MultiHeadAttention(rotary=rotate)``. Positions may be fractions: ``positions * trained / longer`` is the
+    interpolation of Chen et al. (2023).
 
     Source: Su et al. (2021), section 3.2.2, equation (15).
 
@@ -125,9 +125,7 @@ def rotate(
         wanted = f"one position for each of the {x.shape[-2] if x.ndim > 1 else 0} tokens"
         raise ValueError(f"rotate needs {wanted}, got {tuple(positions.shape)}")
     _check_layout(layout)
-    exact = torch.promote_types(
-        x.dtype, torch.float32
-    )  # angles of far positions do not fit into half precision
+    exact = torch.promote_types(x.dtype, torch.float32)  # half precision has no room for far angles
     turn = frequencies(x.shape[-1], base).to(x.device, exact)
     angles = positions.to(exact)[:, None] * turn  # (T, Dh / 2)
     cos, sin = angles.cos(), angles.sin()

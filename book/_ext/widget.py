@@ -25,6 +25,8 @@ HEIGHTS = {
     "QueryKeyValue": ("23rem + 50cqi", "min(29.5rem + 200cqi, 75.5rem)"),
     "NumberReaderHeads": ("18.8rem", "33.5rem - 28cqi"),
     "ReluKnots": ("max(33.8rem, 8.8rem + 50cqi)", "61.5rem"),
+    "RotaryDials": ("48rem", "66.2rem - 29cqi"),
+    "SinusoidHands": ("41rem", "61rem"),
 }
 NO_SCRIPT = "<noscript><p>This is a widget; it runs in your browser and needs JavaScript.</p></noscript>"
 

@@ -19,6 +19,7 @@ from transformer_lab.widgets.attention_heads import export_number_reader
 
 from .feed_forward_cases import knot_cases
 from .masks_cases import mask_cases
+from .positional_cases import dials_cases, hands_cases
 from .runtime_cases import randn, runtime_cases
 
 HERE = Path(__file__).parent
@@ -128,6 +129,8 @@ def cases(tmp_path_factory) -> Path:
         "masks": mask_cases(),
         "knots": list(knot_cases()),
         "depth": DepthAndWiring().runs,
+        "hands": list(hands_cases()),
+        "dials": list(dials_cases()),
         "widget": {name: getattr(widget, name) for name in ("tokens", "q", "k", "v", "divisor")},
         "cividis": [matplotlib.colormaps["cividis"](i / 100)[:3] for i in range(101)],
     }

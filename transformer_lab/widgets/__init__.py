@@ -6,6 +6,8 @@ from .attention_scaling import AttentionScaling
 from .feed_forward_knots import ReluKnots
 from .masks_paint import MaskPainter
 from .norms_depth import DepthAndWiring
+from .positional_dials import RotaryDials
+from .positional_hands import SinusoidHands
 
 __all__ = [
     "AttentionScaling",
@@ -14,4 +16,6 @@ __all__ = [
     "NumberReaderHeads",
     "QueryKeyValue",
     "ReluKnots",
+    "RotaryDials",
+    "SinusoidHands",
 ]
