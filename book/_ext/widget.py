@@ -23,7 +23,7 @@ HEIGHTS = {
     "QueryKeyValue": ("23rem + 50cqi", "min(29.5rem + 200cqi, 75.5rem)"),
     "NumberReaderHeads": ("18.8rem", "33.5rem - 28cqi"),
     "RotaryDials": ("48rem", "66.2rem - 29cqi"),
-    "SinusoidHands": ("41rem", "60.5rem"),
+    "SinusoidHands": ("41rem", "61rem"),
 }
 NO_SCRIPT = "<noscript><p>This is a widget; it runs in your browser and needs JavaScript.</p></noscript>"
 

@@ -55,6 +55,7 @@ test("dials: up is 0, angles grow clockwise, and the slice is drawn the short wa
     [1, -1, 0.5 - 6 + 2 * Math.PI, 1], 1e-9);
   assert.match(slice(0, 1), / 0 0 1 /);
   assert.match(slice(1, 0), / 0 0 0 /);
+  assert.match(slice(6, 0.5), / 0 0 1 /); // through the top
 });
 
 test("what is said", () => {

@@ -25,10 +25,11 @@ def __dir__() -> list[str]:
 @chapter.predict(
     title="A shuffled sentence",
     statement="""
-        Five tokens go through one self-attention layer that has no positions: they ask, and they answer. Then
-        the same five tokens go through it shuffled, in another order. Two experiments:
+        Five tokens go through one self-attention layer that knows nothing of positions. Then the same five
+        tokens go through it again, in another order. Two experiments:
 
-        1. The layer has no mask. 2. The layer has a causal mask: each token sees itself and those before it.
+        1. The layer has no mask.
+        2. The layer has a causal mask: each token sees itself and those before it.
 
         Before you run anything: are the outputs of the shuffled sentence just those of the first one,
         shuffled in the same way?
@@ -102,11 +103,12 @@ def _sinusoid_reference(positions: np.ndarray, d_model: int) -> np.ndarray:
         Write the code of the first Transformer. For each of T positions make a row of D numbers, D / 2 clock
         hands with a sine and a cosine each:
 
-        $$\text{entry } 2i: \sin\frac{t}{10000^{2i/D}} \qquad
-        \text{entry } 2i + 1: \cos\frac{t}{10000^{2i/D}}$$
+        $$\text{entry } 2i: \; \sin\frac{t}{10000^{2i/D}}$$
 
-        Here $t$ is one of the `positions`, which come in any order, and $i$ counts the hands, from 0 to D / 2
-        - 1. D is even. Use the functions of torch throughout: gradients are checked too.
+        $$\text{entry } 2i + 1: \; \cos\frac{t}{10000^{2i/D}}$$
+
+        Here $t$ is one of the `positions`, which come in any order, and $i$ counts the hands from 0. D is
+        even. Use the functions of torch throughout: gradients are checked too.
         """,
     hints=(
         "First the rates, D / 2 of them: how far each hand turns a position. `torch.arange(0, d_model, 2)` "
@@ -121,7 +123,7 @@ def _sinusoid_reference(positions: np.ndarray, d_model: int) -> np.ndarray:
     reference=_sinusoid_reference,
 )
 def sinusoid(positions, d_model):
-    """The codes of positions (T,): a table (T, D) of sines and cosines in turn, D = d_model."""
+    """The codes of positions (T,): a table (T, D), sines and cosines in turn."""
     # Hand i turns by 10000^(-2i / D) radians a position: the first by 1, the last by hardly anything.
     rates = 10000.0 ** (-torch.arange(0, d_model, 2).to(positions) / d_model)
     angles = positions[:, None] * rates  # (T, 1) times (D / 2,) -> (T, D / 2)
@@ -339,7 +341,9 @@ def _shift_reference(offset: int, rates: np.ndarray) -> np.ndarray:
         `rates` (P,) says how far each hand turns a position, in radians. Outside its blocks the matrix has
         zeros. What you need of school mathematics:
 
-        $$\sin(a + b) = \sin a \cos b + \cos a \sin b \qquad \cos(a + b) = \cos a \cos b - \sin a \sin b$$
+        $$\sin(a + b) = \sin a \cos b + \cos a \sin b$$
+
+        $$\cos(a + b) = \cos a \cos b - \sin a \sin b$$
         """,
     hints=(
         "Hands do not mix: the sine and the cosine of one hand become new ones, made of these two numbers "
@@ -355,7 +359,7 @@ def _shift_reference(offset: int, rates: np.ndarray) -> np.ndarray:
     reference=_shift_reference,
 )
 def shift_matrix(offset, rates):
-    """The matrix (D, D), D = 2P, that takes the code of a position to that of `offset` later; rates (P,)."""
+    """The matrix (D, D) that takes a code on by `offset` positions; rates (P,)."""
     angles = offset * rates  # how far each hand turns on the way
     cos, sin = angles.cos(), angles.sin()
     # The new sine is cos · (old sine) + sin · (old cosine), the new cosine -sin · (sine) + cos · (cosine).
@@ -487,7 +491,9 @@ def _pairs_reference(x: np.ndarray, positions: np.ndarray, rates: np.ndarray) ->
         `positions[t]`, and its pair $(a, b)$ = (entry 2i, entry 2i + 1) turns by the angle $\theta = m \cdot$
         `rates[i]`:
 
-        $$(a, b) \;\to\; (a \cos\theta - b \sin\theta,\; a \sin\theta + b \cos\theta)$$
+        $$a \;\to\; a \cos\theta - b \sin\theta$$
+
+        $$b \;\to\; a \sin\theta + b \cos\theta$$
 
         The answer has the shape of `x`, each number in its place.
         """,
@@ -504,7 +510,7 @@ def _pairs_reference(x: np.ndarray, positions: np.ndarray, rates: np.ndarray) ->
     reference=_pairs_reference,
 )
 def rotate_pairs(x, positions, rates):
-    """Turn the pairs of neighbours in x (H, T, Dh) by the angles positions (T,) times rates (P,): as x."""
+    """Turn the pairs of neighbours in x (H, T, Dh): positions (T,), rates (P,)."""
     angles = positions[:, None] * rates  # (T, P), alike for all heads
     cos, sin = angles.cos(), angles.sin()
     a, b = x[..., 0::2], x[..., 1::2]  # (H, T, P) each
@@ -686,7 +692,7 @@ def _half_reference(x: np.ndarray, angles: np.ndarray) -> np.ndarray:
     reference=_half_reference,
 )
 def rotate_half(x, angles):
-    """Turn the pairs (i, i + Dh / 2) of x (H, T, Dh) by angles (T, P), P = Dh / 2: as x."""
+    """Turn the pairs (i, i + Dh / 2) of x (H, T, Dh) by angles (T, P): as x."""
     cos, sin = angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)  # (T, P) -> (T, Dh), for both halves
     a, b = x.chunk(2, dim=-1)
     turned = torch.cat([-b, a], dim=-1)  # every pair (a, b) a quarter further: (-b, a)
@@ -830,8 +836,8 @@ def _narrow_tables(x, angles):
 @chapter.predict(
     title="The slope of a head",
     statement="""
-        ALiBi with 4 heads: head h = 1, 2, 3, 4 has the slope 2 to the power of -8h / 4. The third head (h =
-        3) looks from a query at position 10 at a key at position 6.
+        ALiBi with 4 heads: head h = 1, 2, 3, 4 has the slope 2 to the power of -8h / 4. The third head, that
+        with h = 3, looks from a query at position 10 at a key at position 6.
 
         Before you run anything: what is added to its score?
         """,
@@ -906,7 +912,7 @@ def _alibi_reference(scores: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     reference=_alibi_reference,
 )
 def add_alibi(scores, slopes):
-    """scores (B, H, T, S) less the slope of each head (H,) times the distance of query and key: as scores."""
+    """Lower scores (B, H, T, S) by slopes (H,) times distances: as scores."""
     T, S = scores.shape[-2:]
     keys = torch.arange(S, device=scores.device)
     queries = keys[S - T :]  # the last query stands at the last key
@@ -1116,7 +1122,7 @@ def _cache_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def cached_attention(q, k, v):
-    """The newest T tokens q (H, T, Dh) attend to all S tokens so far, k and v (H, S, Dh): as q."""
+    """The newest T tokens q (H, T, Dh) attend to all S, k and v (H, S, Dh): as q."""
     from transformer_lab.positional import rotate
 
     T, S = q.shape[-2], k.shape[-2]
@@ -1153,7 +1159,7 @@ def cached_attention(q, k, v):
     reference=_cache_reference,
 )
 def cached_attention(q, k, v):
-    """The newest T tokens q (H, T, Dh) attend to all S tokens so far, k and v (H, S, Dh): as q."""
+    """The newest T tokens q (H, T, Dh) attend to all S, k and v (H, S, Dh): as q."""
     from transformer_lab.positional import rotate
 
     T, S = q.shape[-2], k.shape[-2]
@@ -1305,7 +1311,7 @@ def _layout_reference(weight: np.ndarray, n_heads: int) -> np.ndarray:
     reference=_layout_reference,
 )
 def to_halves(weight, n_heads):
-    """Reorder the rows of weight (E, D), E = n_heads · Dh, in each head: even ones first, then odd ones."""
+    """Reorder the rows of weight (E, D): in each head even ones, then odd ones."""
     pairs = weight.unflatten(0, (n_heads, -1, 2))  # (H, Dh / 2, 2, D): head, pair, first or second of it
     # Swapped, all first ones of a head come before all second ones; then it is rows again.
     return pairs.transpose(1, 2).flatten(0, 2)
@@ -1404,15 +1410,15 @@ def _still_apart(weight, n_heads):
     wrong={
         "a": "Rotary scores depend on distances only, but distances beyond 63 are new, and the model has "
         "learned nothing of their angles: its loss rises. Relative is not the same as reaching further.",
-        "c": "Without a code, a model learns where it is from how many keys a softmax shares itself among, "
-        "and 128 is a number that it never saw: its loss rises, too.",
+        "c": "The loss of the model without a code rises, too: in training its queries shared themselves "
+        "among 64 keys at most, and 128 are more than it ever saw.",
         "d": "A formula gives a row for every position, but the model must have learned to read it. Rows "
         "that it never met help a sinusoid as little as a table.",
     },
 )
 def twice_as_long():
     """Only ALiBi: far keys are lowered so much that what the model sees stays as it was. It gains nothing
-    from what is far away, either. The others need further training at the new length.
+    from what is far away, either. Rotary embedding needs some further training at the new length.
     """
     from transformer_lab.training import results
 
