@@ -83,7 +83,7 @@ def measure(seed: int) -> dict[str, dict[str, float]]:
     measured = {code: losses(model) for code, model in models.items()}
     rope = models["rope"]
     measured["rope, interpolated"] = {
-        str(longer): losses(interpolated(rope, longer), (longer,))[str(longer)] for longer in CONTEXTS[2:]
+        str(longer): losses(interpolated(rope, longer), (longer,))[str(longer)] for longer in CONTEXTS[1:]
     }
     for steps in TUNING:
         measured[f"rope, tuned {steps}"] = losses(tuned(rope, steps=steps, seed=seed))
