@@ -22,6 +22,7 @@ HEIGHTS = {
     "AttentionScaling": ("33.4rem", "58.5rem - 40cqi"),
     "QueryKeyValue": ("23rem + 50cqi", "min(29.5rem + 200cqi, 75.5rem)"),
     "NumberReaderHeads": ("18.8rem", "33.5rem - 28cqi"),
+    "ReluKnots": ("max(33.8rem, 8.8rem + 50cqi)", "61.5rem"),
 }
 NO_SCRIPT = "<noscript><p>This is a widget; it runs in your browser and needs JavaScript.</p></noscript>"
 

@@ -1,7 +1,7 @@
 """A solution spoiled at one place at a time: a checker is as good as the wrong answers it refuses.
 
-What spoils nothing is not tried: the axes of a transpose in the other order, a minus before an axis (it then
-counts from the other end), infinity times two, another tensor's device.
+What spoils nothing is not tried: a sum, a product or the axes of a transpose in the other order, a minus
+before an axis (it then counts from the other end), infinity times two, another tensor's device.
 """
 
 import ast
@@ -64,7 +64,9 @@ def replacements(node: ast.AST, names: list[str]) -> Iterator[ast.AST]:
         for operator in OPERATORS:
             if not isinstance(node.op, operator):
                 yield ast.BinOp(node.left, operator(), node.right)
-        yield from (node.left, node.right, ast.BinOp(node.right, node.op, node.left))
+        yield from (node.left, node.right)
+        if not isinstance(node.op, ast.Add | ast.Mult):
+            yield ast.BinOp(node.right, node.op, node.left)
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         negative = {-node.value} if isinstance(node.value, float) else set()
         for value in {node.value + 1, node.value - 1, node.value * 2, 0, 1, *negative} - {node.value}:
