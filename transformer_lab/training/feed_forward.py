@@ -2,8 +2,8 @@
 
     python -m transformer_lab.training.feed_forward
 
-trains the small models of which the chapter prints what came out, for a quarter of an hour on one quiet core, and
-stores it in ``results/feed_forward.json``.
+trains the small models of which the chapter prints what came out, and stores it in
+``results/feed_forward.json``: some ten minutes on one quiet core.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,8 +35,8 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "GEGLU": lambda d: GatedFeedForward(d_model=d, d_ff=gated_width(F), activation="gelu"),
     "SwiGLU": lambda d: GatedFeedForward(d_model=d, d_ff=gated_width(F), activation="silu"),
 }
-# Name -> (layers, hidden width; 0 = none).
-PLACES = {"with": (2, F), "same weights": (6, 0), "same depth": (2, 0)}
+# Name -> (layers, hidden width: none) of models of attention alone.
+SIZES = {"same weights": (6, 0), "same depth": (2, 0)}
 
 
 def facts() -> list[tuple[str, str]]:
@@ -136,9 +136,9 @@ def judged(model: LanguageModel) -> dict[str, float]:
     }
 
 
-def what_it_adds(place: str, *, steps: int = 1200, seed: int) -> dict[str, float]:
-    """One of ``PLACES``: two layers with feed-forward networks, or attention only."""
-    n_layers, d_ff = PLACES[place]
+def attention_only(size: str, *, steps: int = 600, seed: int) -> dict[str, float]:
+    """One of ``SIZES``: as many weights, or as many layers, as a model with feed-forward networks."""
+    n_layers, d_ff = SIZES[size]
     return judged(trained(n_layers=n_layers, d_ff=d_ff, steps=steps, seed=seed))
 
 
@@ -179,22 +179,24 @@ def inputs_of_experts(model: LanguageModel) -> dict[nn.Module, Tensor]:
     return inputs
 
 
+RUNS = {
+    "networks": (with_network, tuple(NETWORKS)),
+    "attention only": (attention_only, tuple(SIZES)),
+    "experts": (with_experts, (0.0, 0.01)),
+}
+
+
 def main() -> None:
-    measured: dict[str, Any] = {}
-    runs = [("networks", name, with_network) for name in NETWORKS]
-    runs += [
-        ("experts", str(balance), lambda b, seed: with_experts(float(b), seed=seed))
-        for balance in (0.0, 0.01)
-    ]
-    runs += [("places", place, what_it_adds) for place in PLACES]
+    measured: dict[str, Any] = {part: {} for part in RUNS}
     for seed in SEEDS:
-        for part, name, run in runs:
-            once = run(name, seed=seed)
-            kept = measured.setdefault(part, {}).setdefault(name, {key: [] for key in once})
-            for key, value in once.items():
-                kept[key].append(value)
-            print(seed, part, name, once, flush=True)
-            results.write("feed_forward", measured)
+        for part, (run, settings) in RUNS.items():
+            for setting in settings:
+                once = run(setting, seed=seed)
+                kept = measured[part].setdefault(str(setting), {key: [] for key in once})
+                for key, value in once.items():
+                    kept[key].append(value)
+                print(seed, part, setting, once, flush=True)
+    results.write("feed_forward", measured)
 
 
 if __name__ == "__main__":
