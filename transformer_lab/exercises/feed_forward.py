@@ -266,9 +266,9 @@ def straight_pieces():
     form="a pair, (count, share)",
 )
 def where_the_weights_are():
-    """2 · 64 · 256 weights and 256 + 64 biases, 33,088 numbers, beside 16,384 in the attention: two thirds,
-    whatever the width, as long as F = 4 D. A model known for its attention is mostly feed-forward networks,
-    if one counts weights.
+    """2 · 64 · 256 weights and 256 + 64 biases, 33,088 numbers, beside 16,384 in the attention: about two
+    thirds, whatever the width, as long as F = 4 D. A model known for its attention is mostly feed-forward
+    networks, if one counts weights.
     """
     network = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64))
     count = sum(parameter.numel() for parameter in network.parameters())
@@ -614,8 +614,8 @@ def _gelu_reference(x: np.ndarray) -> np.ndarray:
         sigmoid. `F.gelu` is off limits: you are writing it.
         """,
     hints=(
-        "First write the share $\\Phi(x)$ and check three values: it is 0.5 at 0, nearly 1 at 4, nearly 0 "
-        "at -4.",
+        "First write the share that lies below x and check three values: it is 0.5 at 0, nearly 1 at 4, "
+        "nearly 0 at -4.",
         "The root stands inside the error function: `torch.erf(x / 2**0.5)`.",
         "Then multiply the share by `x`. At x = 1 the answer is 0.8413, at x = -1 it is -0.1587.",
     ),
@@ -773,7 +773,6 @@ def _math_of_a_table(x):
 def silent_units():
     """A hidden sum is as often below 0 as above, so half of the numbers are 0: a token uses half of the
     network. Four tokens that have nothing to do with each other leave 1 unit in 2 · 2 · 2 · 2 = 16 silent.
-    Training changes both shares.
     """
     torch.manual_seed(0)
     layer, x = nn.Linear(512, 4096), torch.randn(4, 512)
