@@ -1,4 +1,6 @@
-"""Parity with PyTorch and Hugging Face in float64, properties, one example by hand, low precision, bad input."""
+"""Parity with PyTorch and Hugging Face in float64, properties, one example by hand, low precision, errors."""
+
+from itertools import pairwise
 
 import pytest
 import torch
@@ -162,7 +164,7 @@ def test_without_a_nonlinearity_two_matrices_are_one():
 def test_with_relu_it_is_piecewise_linear_with_a_knot_a_hidden_unit_at_most(d_ff, seed):
     network = plain(1, d_ff, seed=seed)
     knots = (-network.up_proj.bias / network.up_proj.weight[:, 0]).detach().sort().values
-    for low, high in zip(knots[:-1], knots[1:], strict=True):
+    for low, high in pairwise(knots):
         x = torch.stack([low, (low + high) / 2, high])[:, None]
         y = network(x)[:, 0]
         assert_close(y[1], (y[0] + y[2]) / 2)
@@ -266,6 +268,18 @@ def test_gated_width_is_two_thirds_rounded_up(d_ff, multiple_of):
 @pytest.mark.parametrize(("d_model", "d_ff"), [(4096, 11008), (5120, 13824), (6656, 17920), (8192, 22016)])
 def test_gated_width_gives_the_widths_of_llama(d_model, d_ff):
     assert gated_width(4 * d_model, multiple_of=256) == d_ff
+
+
+@pytest.mark.parametrize("kv_heads", [4, 1])
+def test_a_layer_of_llama_has_the_weights_of_the_chapter_s_formula(kv_heads):
+    """2 D D + 2 D D_kv for attention, 3 D F for the feed-forward network, 2 D for the norms."""
+    from transformers.models.llama.modeling_llama import LlamaConfig, LlamaDecoderLayer
+
+    config = LlamaConfig(
+        hidden_size=8, intermediate_size=12, num_attention_heads=4, num_key_value_heads=kv_heads
+    )
+    layer = LlamaDecoderLayer(config, layer_idx=0)
+    assert sum(p.numel() for p in layer.parameters()) == 2 * 64 + 2 * 8 * 2 * kv_heads + 3 * 8 * 12 + 16
 
 
 # --- experts -------------------------------------------------------------------------------------
