@@ -123,10 +123,9 @@ class MixtureOfExperts(nn.Module):
     """Many feed-forward networks, of which a router chooses ``top_k`` for each token.
 
     The output is the chosen experts' mean, weighted by a softmax over their routing scores. No token is
-    dropped.
+    dropped. With ``top_k=1`` that softmax is always 1, and only ``balance_loss`` can teach the router.
     Sources: Shazeer et al. (2017), section 2; Jiang et al. (2024), section 2.1,
-        https://arxiv.org/abs/2401.04088
-    (Mixtral, whose experts are SwiGLU as here).
+    https://arxiv.org/abs/2401.04088 (Mixtral, whose experts are SwiGLU as here).
 
     Args:
         d_model: width D.
@@ -152,13 +151,14 @@ class MixtureOfExperts(nn.Module):
 
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         """Raises ValueError where the last axis is not ``d_model`` long."""
-        weights, chosen = self.route(x)
-        output = torch.zeros_like(x)
+        _check_width(x, self.d_model)
+        tokens = x.reshape(-1, self.d_model)
+        weights, chosen = self.route(tokens)
+        output = torch.zeros_like(tokens)
         for e, expert in enumerate(self.experts):
-            *token, place = torch.where(chosen == e)  # which tokens chose it, and as their how-manieth
-            share = weights[(*token, place)][:, None]
-            output = output.index_put(tuple(token), share * expert(x[tuple(token)]), accumulate=True)
-        return output
+            token, place = torch.where(chosen == e)  # which tokens chose it, and as their how-manieth
+            output = output.index_add(0, token, weights[token, place, None] * expert(tokens[token]))
+        return output.view_as(x)
 
     def route(self, x: Float[Tensor, "... D"]) -> tuple[Float[Tensor, "... k"], Int[Tensor, "... k"]]:
         """For each token its k = top_k experts, best first: weights, which sum to 1, and numbers."""
@@ -170,10 +170,16 @@ class MixtureOfExperts(nn.Module):
         """1 when all experts are used alike, E when one does everything: in the loss, it spreads the load.
 
         E times the sum over experts of (share of choices that fall on it) x (its mean routing probability).
-        Source: Fedus et al. (2022), section 2.2, equations (4) to (6), with top_k choices a token.
+        Gradients flow through the probabilities only. Source: Fedus et al. (2022), section 2.2, equations (4)
+        to (6), with top_k choices a token: Hugging Face's function for Mixtral counts choices per token
+        instead, and is top_k times as large.
+
+        Raises:
+            ValueError: the last axis is not ``d_model`` long.
         """
-        probabilities = self.router(x).softmax(dim=-1).flatten(0, -2)  # (tokens, E)
-        return len(self.experts) * (self.load(x) * probabilities.mean(dim=0)).sum()
+        load = self.load(x)
+        probabilities = self.router(x).softmax(dim=-1).reshape(-1, len(load))  # (tokens, E)
+        return len(load) * (load * probabilities.mean(dim=0)).sum()
 
     def load(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "E"]:
         """The share of all choices that falls on each of the E experts; they sum to 1."""
@@ -181,7 +187,12 @@ class MixtureOfExperts(nn.Module):
         return torch.bincount(chosen, minlength=len(self.experts)).to(x.dtype) / len(chosen)
 
     def parameters_per_token(self) -> int:
-        """How many weights one token uses: the router's and those of ``top_k`` experts."""
+        """How many weights one token uses: the router's and those of ``top_k`` experts.
+
+        >>> experts = MixtureOfExperts(d_model=4, d_ff=8, n_experts=4, top_k=2)
+        >>> experts.parameters_per_token(), sum(p.numel() for p in experts.parameters())
+        (208, 400)
+        """
         one = sum(p.numel() for p in self.experts[0].parameters())
         return self.router.weight.numel() + self.top_k * one
 

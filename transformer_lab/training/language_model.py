@@ -1,6 +1,7 @@
 """The loop that trains a LanguageModel on characters, and how well it then predicts them."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Int
@@ -19,6 +20,7 @@ def train_language_model(
     warmup: int = 0,
     decay: bool = True,
     seed: int = 0,
+    penalty: Callable[[], Tensor] | None = None,
 ) -> list[float]:
     """Train ``model`` in place to predict each next character, with Adam.
 
@@ -30,9 +32,10 @@ def train_language_model(
         lr: the largest learning rate.
         warmup: steps over which it rises from 0; decay: whether it then falls to 0 along a cosine.
         seed: of the choice of pieces.
+        penalty: asked after each pass through the model; what it says is added to what training lowers.
 
     Returns:
-        The loss of every step, in nats per character.
+        The loss of every step, in nats per character, without the penalty.
 
     Raises:
         ValueError: a text no longer than ``length``, or a size below 1.
@@ -58,7 +61,7 @@ def train_language_model(
         batch = pieces[torch.randint(len(pieces), (batch_size,), generator=generator)].to(device)
         loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
         optimizer.zero_grad()
-        loss.backward()
+        (loss if penalty is None else loss + penalty()).backward()
         optimizer.step()
         schedule.step()
         losses.append(loss.detach())
