@@ -1,4 +1,4 @@
-"""Each mask against its rule, PyTorch and Hugging Face in float64; properties; who can reach whom; bad input."""
+"""Each mask against its rule, PyTorch's and Hugging Face's; properties; who reaches whom; bad input."""
 
 import pytest
 import torch
@@ -115,7 +115,8 @@ def test_the_chapter_s_sentence_by_hand():
 @few
 def test_packed_positions_count_each_text_from_zero(lengths):
     names = [7, 2, 9, 4, 0]  # any numbers do, in any order
-    segments = torch.tensor([[name for name, k in zip(names, lengths, strict=False) for _ in range(k)]]).long()
+    texts = zip(names, lengths, strict=False)
+    segments = torch.tensor([[name for name, k in texts for _ in range(k)]], dtype=torch.long)
     wanted = [[place for k in lengths for place in range(k)]]
     assert packed_positions(segments).tolist() == wanted
 
@@ -253,9 +254,8 @@ def test_hugging_face_s_boolean_masks_are_ours():
     # sliding_window=3 is three tokens, the token itself among them: two places back, and 2 // 2 is not 2
     window = theirs.create_sliding_window_causal_mask(config, x, full, None)
     assert torch.equal(window, (sliding_window_mask(5, 4) & causal_mask(5)).expand(2, -1, -1, -1))
-    both_ways = theirs.sdpa_mask(
-        1, 5, 5, mask_function=theirs.sliding_window_bidirectional_mask_function(2), allow_is_causal_skip=False
-    )
+    near = theirs.sliding_window_bidirectional_mask_function(2)
+    both_ways = theirs.sdpa_mask(1, 5, 5, mask_function=near, allow_is_causal_skip=False)
     assert torch.equal(both_ways, sliding_window_mask(5, 4))
     segments = torch.tensor([[3, 3, 3, 1, 1], [0, 0, 0, 0, 0]])
     packed = theirs.create_causal_mask(config, x, None, None, position_ids=packed_positions(segments))
@@ -267,7 +267,7 @@ def test_hugging_face_s_boolean_masks_are_ours():
     assert torch.equal(cached, causal_mask(2, 5))
 
 
-@pytest.mark.parametrize("which", ["causal_mask", "sliding_window_mask", "packing_mask"])
+@pytest.mark.parametrize("which", ["masks.causal_mask", "masks.sliding_window_mask", "masks.packing_mask"])
 def test_hugging_face_s_additive_masks_do_what_ours_do(which, parity):
     from transformers import masking_utils
     from transformers.models.gpt2.modeling_gpt2 import eager_attention_forward
@@ -277,17 +277,17 @@ def test_hugging_face_s_additive_masks_do_what_ours_do(which, parity):
     x, segments = torch.zeros(2, 5, 8), torch.tensor([[3, 3, 3, 1, 1], [0, 0, 1, 1, 1]])
     positions = packed_positions(segments)
     peer, mask, additive = {
-        "causal_mask": (
+        "masks.causal_mask": (
             "transformers: create_causal_mask, additive",
             causal_mask(5),
             masking_utils.create_causal_mask(config, x, full, None),
         ),
-        "sliding_window_mask": (
+        "masks.sliding_window_mask": (
             "transformers: create_sliding_window_causal_mask, additive",
             sliding_window_mask(5, 4) & causal_mask(5),
             masking_utils.create_sliding_window_causal_mask(config, x, full, None),
         ),
-        "packing_mask": (
+        "masks.packing_mask": (
             "transformers: create_causal_mask with position_ids, additive",
             packing_mask(segments) & causal_mask(5),
             masking_utils.create_causal_mask(config, x, None, None, position_ids=positions),
@@ -300,7 +300,7 @@ def test_hugging_face_s_additive_masks_do_what_ours_do(which, parity):
     pairs = {"output": (ours, theirs), "weights": (weights, their_weights)}
     for name, *two in zip("qkv", gradients(ours, q, k, v), gradients(theirs, q, k, v), strict=True):
         pairs[f"gradient of {name}"] = two
-    parity(f"masks.{which}", peer, pairs)  # rows: masks.causal_mask, masks.sliding_window_mask, masks.packing_mask
+    parity(which, peer, pairs)
 
 
 def test_a_window_with_a_global_token_is_longformer_s(parity):
@@ -373,7 +373,7 @@ def test_packed_equals_separate(lengths, positions):
     """Several texts in one row give what each gives in a row of its own. RoPE needs no packed positions."""
     attn = build(rotary=None if positions == "added" else rotate)
     words = random(1, sum(lengths), 8)
-    segments = torch.tensor([[s for s, k in enumerate(lengths) for _ in range(k)]])
+    segments = torch.tensor([[text for text, k in enumerate(lengths) for _ in range(k)]])
     places = sinusoidal(8, 8) * (positions != "rope")
     x = words + places[packed_positions(segments)]
     packed = attn(x, x, packing_mask(segments) & causal_mask(sum(lengths)))

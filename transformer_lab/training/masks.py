@@ -1,4 +1,4 @@
-"""Leaks: one small model trained with five faults, and honestly; what the chapter on masks reads from results.
+"""Leaks: one small model, trained honestly and with five faults, for the chapter on masks.
 
 python -m transformer_lab.training.masks
 """
