@@ -17,6 +17,7 @@ from transformer_lab.training.number_reader import number_words, sample_numbers
 from transformer_lab.widgets import QueryKeyValue
 from transformer_lab.widgets.attention_heads import export_number_reader
 
+from .masks_cases import mask_cases
 from .runtime_cases import randn, runtime_cases
 
 HERE = Path(__file__).parent
@@ -123,6 +124,7 @@ def cases(tmp_path_factory) -> Path:
         "texts": text_cases(),
         "queries": list(query_cases()),
         "scaling": list(scaling_cases()),
+        "masks": mask_cases(),
         "widget": {name: getattr(widget, name) for name in ("tokens", "q", "k", "v", "divisor")},
         "cividis": [matplotlib.colormaps["cividis"](i / 100)[:3] for i in range(101)],
     }

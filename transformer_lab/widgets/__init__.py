@@ -3,5 +3,6 @@
 from .attention_heads import NumberReaderHeads
 from .attention_qkv import QueryKeyValue
 from .attention_scaling import AttentionScaling
+from .masks_paint import MaskPainter
 
-__all__ = ["AttentionScaling", "NumberReaderHeads", "QueryKeyValue"]
+__all__ = ["AttentionScaling", "MaskPainter", "NumberReaderHeads", "QueryKeyValue"]
