@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from transformer_lab.masks import causal_mask
 from transformer_lab.models.language_model import LanguageModel
@@ -48,6 +49,18 @@ def test_a_model_learns_the_character_it_is_asked_for(ahead):
     model, ids = MaskedModel(), torch.arange(400) % 10
     train_language_model(model, ids, steps=60, length=8, lr=1e-2, ahead=ahead)
     assert torch.equal(model(ids[None, 10:18]).argmax(-1)[0], ids[10 + ahead : 18 + ahead])
+
+
+def test_hugging_face_shifts_labels_itself():
+    """So whoever shifts them too trains the fault "targets shifted twice"."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=12, n_positions=8, n_embd=8, n_layer=1, n_head=1)).eval()
+    ids = torch.tensor([[3, 1, 4, 1, 5, 9]])
+    scores = model(ids).logits
+    for labels, targets, n in ((ids, ids[0, 1:], 5), (ids[:, 1:], ids[0, 2:], 4)):
+        theirs = model(ids[:, : labels.shape[1]], labels=labels).loss
+        assert torch.allclose(theirs, F.cross_entropy(scores[0, :n], targets))
 
 
 def test_the_stored_runs_tell_the_chapter_s_story():
