@@ -1,7 +1,8 @@
 """A solution spoiled at one place at a time: a checker is as good as the wrong answers it refuses.
 
 What spoils nothing is not tried: the axes of a transpose in the other order, a minus before an axis (it then
-counts from the other end), infinity times two, another tensor's device.
+counts from the other end), infinity times two, another tensor's device, the sides of `&` or `|` in the other
+order, a gradient cut off where none is asked for.
 """
 
 import ast
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from transformer_lab.exercises.check import source
 
 OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.MatMult, ast.FloorDiv)
+LOGICAL = (ast.BitAnd, ast.BitOr, ast.BitXor)
 OTHER_CALLS = {
     "softmax": ("sigmoid", "log_softmax", "relu"),
     "transpose": ("flip",),
@@ -31,7 +33,7 @@ def mutants(exercise) -> Iterator[str]:
     for index, node in enumerate(ast.walk(tree)):
         if id(node) not in bodies - devices:
             continue
-        for choice in replacements(node, names):
+        for choice in replacements(node, names, exercise.gradient):
             if (text := ast.unparse(spoil(tree, index, choice))) not in seen:
                 seen.add(text)
                 yield text
@@ -56,15 +58,18 @@ def names_of(function: ast.FunctionDef) -> set[str]:
     return {name.id for name in stored} | {a.arg for a in function.args.args}
 
 
-def replacements(node: ast.AST, names: list[str]) -> Iterator[ast.AST]:
+def replacements(node: ast.AST, names: list[str], gradient: bool) -> Iterator[ast.AST]:
     """Every way in which one node can be spoiled."""
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
         yield from (ast.Name(name, ast.Load()) for name in names if name != node.id)
     if isinstance(node, ast.BinOp):
-        for operator in OPERATORS:
+        logical = isinstance(node.op, LOGICAL)
+        for operator in LOGICAL if logical else OPERATORS:
             if not isinstance(node.op, operator):
                 yield ast.BinOp(node.left, operator(), node.right)
-        yield from (node.left, node.right, ast.BinOp(node.right, node.op, node.left))
+        yield from (node.left, node.right)
+        if not logical:
+            yield ast.BinOp(node.right, node.op, node.left)
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         negative = {-node.value} if isinstance(node.value, float) else set()
         for value in {node.value + 1, node.value - 1, node.value * 2, 0, 1, *negative} - {node.value}:
@@ -81,7 +86,8 @@ def replacements(node: ast.AST, names: list[str]) -> Iterator[ast.AST]:
         # the sign turned, a factor too many, the gradient cut off
         yield ast.UnaryOp(ast.USub(), node)
         yield ast.BinOp(ast.Constant(2), ast.Mult(), node)
-        yield ast.Call(ast.Attribute(node, "detach", ast.Load()), [], [])
+        if gradient:
+            yield ast.Call(ast.Attribute(node, "detach", ast.Load()), [], [])
     if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load) and len(node.elts) > 1:
         for order in itertools.permutations(node.elts):
             if order != tuple(node.elts):

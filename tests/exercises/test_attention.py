@@ -217,9 +217,6 @@ CANCELS = "above and below the line it cancels"
 
 # The mutants of the solutions that pass, each because it computes what the solution computes.
 EQUIVALENT = {
-    "weighted_average": {
-        "return (weights @ values).detach()": "it asks for no gradient: a list of numbers is welcome",
-    },
     "stable_softmax": {
         "exponentials = -shifted.exp()": CANCELS,
         "exponentials = 2 * shifted.exp()": CANCELS,

@@ -22,11 +22,15 @@ Gradients = dict[str, np.ndarray]  # input -> gradient of a fixed mix of the ans
 
 # A float32 answer carries errors near 1e-7 of its size, some operations later 1e-6; slips are far above. In a
 # float64 answer one number that went through float32, such as `torch.tensor(8).sqrt()`, is worth a remark.
-TOLERANCE = {"float32": (1e-4, 1e-5), "float64": (1e-6, 1e-7)}
+TOLERANCE = {"float32": (1e-4, 1e-5), "float64": (1e-6, 1e-7), "bool": (0.0, 0.0), "int64": (0.0, 0.0)}
 FEW = 24  # numbers that are read at a glance
 LARGE = 50.0  # numbers from which an exponential may overflow, if they are scores or multiplied to scores
 EXP_LIMIT = {"float32": 88, "float64": 709}
 ROUNDING = (1e-9, 1e-10)  # of an answer that is float64 throughout
+EXACT = {  # what is asked for, where the answer is no measured number
+    "bool": "a boolean mask, True = may attend (a comparison gives one, and so does `.bool()`)",
+    "int64": "whole numbers, int64",
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class Case:
     inputs: Inputs
     dtype: torch.dtype
     want: np.ndarray
+
+    @property
+    def exact(self) -> str:
+        """The type that the answer must have, if it is a mask or whole numbers; otherwise nothing."""
+        return "" if _real(self.want) else str(self.want.dtype)
 
     def tensors(self) -> list[Any]:
         return [_tensor(value, self.dtype) for value in self.inputs.values()]
@@ -47,7 +56,8 @@ class Case:
             f"{name} {value.shape}" if isinstance(value, np.ndarray) else f"{name} = {value}"
             for name, value in shown.items()
         )
-        return f"{', '.join(parts)}, in {plainly(self.dtype)}"
+        precision = f", in {plainly(self.dtype)}" if any(map(_real, self.inputs.values())) else ""
+        return ", ".join(parts) + precision
 
     def in_full(self, names: tuple[str, ...]) -> str:
         """The numbers of these inputs, if they are few."""
@@ -63,7 +73,7 @@ class Case:
     def too_large(self, names: tuple[str, ...]) -> list[str]:
         """What to say of NaN or infinity, if one of these inputs is so large that `exp` may overflow."""
         arrays = self._arrays(names)
-        extremes = {name: x.flat[np.abs(x).argmax()] for name, x in arrays.items() if x.dtype != bool}
+        extremes = {name: x.flat[np.abs(x).argmax()] for name, x in arrays.items() if _real(x)}
         name = max(extremes, key=lambda name: abs(extremes[name]), default="")
         if not name or abs(extremes[name]) < LARGE:
             return []
@@ -92,17 +102,22 @@ def plainly(dtype: torch.dtype) -> str:
 
 def rounded(value: Any, dtype: torch.dtype) -> Any:
     """What remains of ``value`` in ``dtype``, so that reference and learner see the same numbers."""
-    if dtype == torch.float32 and isinstance(value, np.ndarray) and value.dtype != bool:
+    if dtype == torch.float32 and _real(value):
         return value.astype(np.float32).astype(np.float64)
     return value
 
 
 def _tensor(value: Any, dtype: torch.dtype) -> Any:
-    """A fresh tensor of the case's precision; masks stay boolean and whole numbers stay as they are."""
+    """A fresh tensor of the case's precision; masks and whole numbers stay as they are."""
     if not isinstance(value, np.ndarray):
         return value
     tensor = torch.from_numpy(value.copy())
-    return tensor if value.dtype == bool else tensor.to(dtype)
+    return tensor.to(dtype) if _real(value) else tensor
+
+
+def _real(value: Any) -> bool:
+    """Whether it is an array of real numbers, whose precision is chosen: no mask, no whole numbers."""
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 # Values
@@ -140,7 +155,11 @@ def _read(got: Any, case: Case) -> Answer:
         )
     if got.layout is not torch.strided:
         raise guard.Complaint(f"Return an ordinary tensor; this one has the layout {got.layout}.")
-    if (dtype := plainly(got.dtype)) not in TOLERANCE:
+    dtype = plainly(got.dtype)
+    if case.exact:
+        if dtype != case.exact:
+            raise guard.Complaint(f"Return {EXACT[case.exact]}; this is {dtype}.")
+    elif dtype not in ("float32", "float64"):
         raise guard.Complaint(f"Return {plainly(case.dtype)}, the type of the inputs; this is {dtype}.")
     return Answer(_numpy(got), dtype)
 
@@ -171,6 +190,8 @@ def lost_precision(case: Case, answer: Answer) -> bool:
 
 def side_by_side(want: float, got: float) -> str:
     """Two numbers that differ, with as many decimals as it takes to see it."""
+    if isinstance(want, np.bool_ | np.integer):
+        return f"expected {want}, given {type(want)(got)}"
     if max(abs(want), abs(got)) >= 1e6:  # infinity and NaN have no decimals anyway
         return f"expected {want:.5g}, given {got:.5g}"
     digits = next((d for d in range(4, 17) if f"{want:.{d}f}" != f"{got:.{d}f}"), 17)

@@ -113,11 +113,12 @@ class Picture:
 
     @functools.cached_property
     def _digits(self) -> int:
-        """Three decimals, or as many as it takes to tell apart what is marked."""
+        """Three decimals, none for a mask or whole numbers, or as many as tell apart what is marked."""
+        least = 3 if self.expected.dtype.kind == "f" else 0
         pairs = list(zip(self.expected[self.wrong], self.given[self.wrong], strict=True))
         return next(
-            (d for d in range(3, 17) if all(_number(a, d) != _number(b, d) for a, b in pairs)),
-            3,
+            (d for d in range(least, 17) if all(_number(a, d) != _number(b, d) for a, b in pairs)),
+            least,
         )
 
     def _labels(self, axis: int) -> list[str]:
@@ -207,4 +208,4 @@ def marked(sentence: str) -> str:
 
 def _number(x: float, digits: int = 3) -> str:
     """Seven characters wide at least; decimals while the number is small enough for them."""
-    return f"{x:7.{digits}f}" if abs(x) < 1000 or not np.isfinite(x) else f"{x:7.{digits - 2}e}"
+    return f"{x:7.{digits}f}" if abs(x) < 1000 or not np.isfinite(x) else f"{x:7.{max(digits - 2, 0)}e}"
