@@ -107,8 +107,5 @@ export function choice({ label, name, options = [], onInput, signal }) {
   }
   root.addEventListener("input", ({ target }) => onInput(target.value), { signal });
   offer(options);
-  function draw(value) { // a value that is not among them leaves all unmarked
-    for (const [own, input] of inputs) input.checked = own === value;
-  }
-  return { root, offer, draw };
+  return { root, offer, draw: (value) => { inputs.get(value).checked = true; } };
 }

@@ -211,7 +211,9 @@ function render({ model, el }) {
     if (token >= tokens.length) token = 0;
     if (source >= tokens.length) source = -1;
     const found = tokens.map((_, t) => ways(mask, t));
-    begin.draw(presetOf(mask));
+    const name = presetOf(mask);
+    if (name) begin.draw(name);
+    else for (const input of begin.root.querySelectorAll(":checked")) input.checked = false; // painted by hand
     layers.draw(nLayers);
     painted.draw("One layer: who may see whom", tokens, (t, s) => ({
       on: mask[t][s], words: mask[t][s] ? "may attend" : "masked",
