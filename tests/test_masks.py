@@ -96,8 +96,15 @@ def test_windows_globals_and_prefixes_follow_their_rules(n, window, data):
         assert mask[0, 0].tolist() == table(n, n, rule)
 
 
-def test_the_chapter_s_sentence_by_hand():
-    """Two texts in one row and padding: "ada met bo." and "hi.", each token sees its own text's past."""
+def test_the_chapter_s_weights_by_hand():
+    """Scores whose exponentials are 1, 3, 4; the third key blocked: 1/4 and 3/4, in the old proportion."""
+    keys = torch.tensor([[1.0], [3.0], [4.0]]).log()
+    _, weights = attention(torch.ones(1, 1), keys, torch.eye(3), torch.tensor([[True, True, False]]))
+    assert_close(weights, torch.tensor([[1 / 4, 3 / 4, 0.0]]))
+
+
+def test_the_chapter_s_packed_row_by_hand():
+    """Three texts in one row: each token sees the past of its own text, and counts from 0 in it."""
     segments = torch.tensor([[0, 0, 0, 1, 1, 2]])
     mask = packing_mask(segments) & causal_mask(6)
     assert mask[0, 0].int().tolist() == [
