@@ -19,7 +19,7 @@ from transformer_lab import widgets
 # How tall a widget will be with room for two columns and without, in CSS (100cqi are as wide as its place):
 # kept free, so that nothing moves when it appears.
 HEIGHTS = {
-    "MaskPainter": ("40.7rem + 10cqi", "min(85rem, 118rem - 110cqi)"),
+    "MaskPainter": ("40.7rem + 10cqi", "min(86.5rem, 118rem - 110cqi)"),
     "AttentionScaling": ("33.4rem", "58.5rem - 40cqi"),
     "QueryKeyValue": ("23rem + 50cqi", "min(29.5rem + 200cqi, 75.5rem)"),
     "NumberReaderHeads": ("18.8rem", "33.5rem - 28cqi"),

@@ -71,7 +71,8 @@ class Implement(Exercise):
         axes: the axes of the answer in the book's letters, such as "B H T Dh".
         inputs: makes the arguments by name from a generator and one entry of ``sizes``.
         sizes: from small to large; numbers that differ, so that a mistaken axis shows.
-        reference: the right answer in NumPy, written independently of the solution.
+        reference: the right answer in NumPy, written independently of the solution; booleans or whole
+            numbers ask for an answer of just that type.
         forbidden: names of library functions, and of modules, that would do the whole exercise.
         gradient: whether gradients must flow, and be right.
         probes: more sizes, on which nothing is judged: they tell slips apart that are alike on the others.
