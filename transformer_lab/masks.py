@@ -103,7 +103,9 @@ def global_mask(
     >>> global_mask(3, [1])[0, 0].int().tolist()
     [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
     """
-    if n < 0 or any(not 0 <= token < n for token in tokens):
+    if n < 0:
+        raise ValueError(f"n must be 0 or more, got {n}")
+    if any(not 0 <= token < n for token in tokens):
         raise ValueError(f"global tokens must lie in 0 to {n - 1}, got {list(tokens)}")
     chosen = torch.zeros(n, dtype=torch.bool, device=device)
     chosen[list(tokens)] = True
@@ -207,9 +209,9 @@ def reach(mask: Bool[Tensor, "T T"], n_layers: int) -> Bool[Tensor, "T T"]:
         raise ValueError(f"mask must be a square table (T, T), got {tuple(mask.shape)}")
     if n_layers < 0:
         raise ValueError(f"n_layers must be 0 or more, got {n_layers}")
-    step = mask.float() + torch.eye(len(mask), device=mask.device)
-    reached = torch.eye(len(mask), dtype=torch.bool, device=mask.device)
-    for _ in range(n_layers):
+    itself = torch.eye(len(mask), dtype=torch.bool, device=mask.device)
+    step, reached = (mask | itself).float(), itself
+    for _ in range(n_layers):  # t reaches s if t sees some token that reaches s
         reached = (step @ reached.float()) > 0
     return reached
 

@@ -19,6 +19,7 @@ def train_language_model(
     lr: float = 3e-3,
     warmup: int = 0,
     decay: bool = True,
+    ahead: int = 1,
     seed: int = 0,
     penalty: Callable[[], Tensor] | None = None,
 ) -> list[float]:
@@ -31,6 +32,7 @@ def train_language_model(
             predicts.
         lr: the largest learning rate.
         warmup: steps over which it rises from 0; decay: whether it then falls to 0 along a cosine.
+        ahead: which character is to be predicted: 1 is the next; 0, the one just read, and 2 are faults.
         seed: of the choice of pieces.
         penalty: asked after each pass through the model; what it says is added to what training lowers.
 
@@ -38,12 +40,14 @@ def train_language_model(
         The loss of every step, in nats per character, without the penalty.
 
     Raises:
-        ValueError: a text no longer than ``length``, or a size below 1.
+        ValueError: a text no longer than ``length``, a size below 1, or a negative ``ahead``.
     """
     if min(steps, batch_size, length) < 1:
         raise ValueError(
             f"steps, batch_size and length must be 1 or more, got {steps}, {batch_size}, {length}"
         )
+    if ahead < 0:
+        raise ValueError(f"ahead must be 0 or more, got {ahead}")
     if len(ids) <= length:
         raise ValueError(f"the text must be longer than length={length}, got {len(ids)} characters")
 
@@ -55,11 +59,11 @@ def train_language_model(
     generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device sees the same batches
     optimizer = torch.optim.Adam(model.parameters(), lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-    pieces = ids.unfold(0, length + 1, 1)
+    pieces = ids.unfold(0, length + ahead, 1)
     losses = []
     for _ in range(steps):
         batch = pieces[torch.randint(len(pieces), (batch_size,), generator=generator)].to(device)
-        loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+        loss = F.cross_entropy(model(batch[:, :length]).flatten(0, 1), batch[:, ahead:].flatten())
         optimizer.zero_grad()
         (loss if penalty is None else loss + penalty()).backward()
         optimizer.step()
