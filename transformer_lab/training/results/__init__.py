@@ -1,6 +1,7 @@
 """What runs too long for a chapter measured: a JSON file a chapter, which a slow test measures again."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,5 +24,7 @@ def read(stem: str) -> dict[str, Any]:
 def write(stem: str, measured: dict[str, Any]) -> Path:
     """Store what the runs of one chapter measured, in place of what stood there."""
     path = _FOLDER / f"{stem}.json"
-    path.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(measured, indent=1)
+    rows = re.sub(r"\[\s+([^][{}]+?)\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)  # a list, a line
+    path.write_text(rows + "\n", encoding="utf-8")
     return path
