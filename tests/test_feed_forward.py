@@ -104,9 +104,9 @@ def test_parity_with_pytorch_s_encoder_layer(activation, parity):
     theirs = copied(layer, weights)
     theirs.forward = theirs._ff_block
     if activation == "relu":
-        peer = "PyTorch: nn.TransformerEncoderLayer (ReLU)"
+        peer = "torch: nn.TransformerEncoderLayer (ReLU)"
     else:
-        peer = "PyTorch: nn.TransformerEncoderLayer (GELU)"
+        peer = "torch: nn.TransformerEncoderLayer (GELU)"
     parity("feed_forward.FeedForward", peer, in_pairs(ours, theirs, x, weights))
 
 
@@ -123,7 +123,7 @@ def test_parity_with_two_convolutions_of_width_1(parity):
     gb = gradients(b, x, up.weight, up.bias, down.weight, down.bias)
     names = ["gradient of x", *(f"gradient of {n}" for n in ("W_up", "b_up", "W_down", "b_down"))]
     pairs = {name: (p, q.view_as(p)) for name, p, q in zip(names, ga, gb, strict=True)}
-    parity("feed_forward.FeedForward", "PyTorch: nn.Conv1d(kernel_size=1)", {"output": (a, b)} | pairs)
+    parity("feed_forward.FeedForward", "torch: nn.Conv1d(kernel_size=1)", {"output": (a, b)} | pairs)
 
 
 @given(st.integers(1, 4), st.integers(1, 6), gates, st.data())
@@ -241,7 +241,7 @@ def test_parity_with_pytorch_s_glu(parity):
     names = ["gradient of x", *(f"gradient of W_{n}" for n in ("gate", "up", "down"))]
     both = zip(gradients(a, x, *parts), gradients(b, x, gate, up, down), strict=True)
     pairs = {"output": (a, b)} | dict(zip(names, both, strict=True))
-    parity("feed_forward.GatedFeedForward (GLU)", "PyTorch: F.glu", pairs)
+    parity("feed_forward.GatedFeedForward (GLU)", "torch: F.glu", pairs)
 
 
 def test_the_bilinear_layer_is_of_second_degree():
