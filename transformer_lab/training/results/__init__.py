@@ -25,6 +25,7 @@ def write(stem: str, measured: dict[str, Any]) -> Path:
     """Store what the runs of one chapter measured, in place of what stood there."""
     path = _FOLDER / f"{stem}.json"
     text = json.dumps(measured, indent=1)
-    rows = re.sub(r"\[\s+([^][{}]+?)\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)  # a list, a line
+    # a list, a line
+    rows = re.sub(r"\[\s+([^][{}]+?)\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)
     path.write_text(rows + "\n", encoding="utf-8")
     return path
