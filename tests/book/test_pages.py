@@ -17,8 +17,8 @@ from .conftest import ROOT, build
 
 ENTRIES = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
 PAGES = [f"{entry}.html" for entry in ENTRIES] + ["search.html"]
-WITH_WIDGETS = ["book/attention.html", "book/intro.html"]
 CHAPTERS = [f"{entry}.html" for entry in ENTRIES if (ROOT / f"{entry}.ipynb").exists()]
+WITH_WIDGETS = sorted([*CHAPTERS, "book/intro.html"])
 FLATTEN = """() => {
     for (const code of document.querySelectorAll("pre")) code.textContent = code.textContent;
     for (const formula of document.querySelectorAll(".katex-html")) formula.textContent = "formula";
