@@ -276,6 +276,38 @@ def test_the_broken_function_agrees_with_the_package_as_long_as_all_tokens_ask()
     assert not torch.allclose(broken(q[:, 4:], k, v), ex.cached_attention.solve(q[:, 4:], k, v))
 
 
+def test_cutting_along_another_axis_is_not_told_to_work_with_halves():
+    """Halves of the tokens raise the same error as tables that are too narrow: one sentence fits to both."""
+
+    def halves_of_tokens(x, angles):
+        a, b = x.chunk(2, dim=1)
+        cos, sin = angles.cos(), angles.sin()
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+    assert "Rows of Dh numbers met a table" in ex.rotate_half.check(halves_of_tokens).message
+
+
+@pytest.mark.parametrize("power", [lambda e: 10000**e, lambda e: torch.pow(10000, e)])
+def test_rates_that_grow_are_named_in_float32_too(power):
+    """Angles of thousands of radians have no three right digits there: so it is a slip of its own."""
+
+    def faster(positions, d_model):
+        angles = positions[:, None] * power(torch.arange(0, d_model, 2) / d_model)
+        return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+    assert "faster and faster" in ex.sinusoid.check(faster).message
+
+
+def test_the_matrix_of_the_chapter_is_told_that_its_gradients_are_cut_off():
+    def from_numbers(offset, rates):
+        pairs = zip((offset * rates).cos().tolist(), (offset * rates).sin().tolist(), strict=True)
+        return torch.block_diag(*(torch.tensor([[c, s], [-s, c]]).to(rates) for c, s in pairs))
+
+    result = ex.shift_matrix.check(from_numbers)
+    assert result.status == "not yet" and "no gradient flows back" in result.message
+    assert "gradients are checked too" in ex.shift_matrix.statement
+
+
 # --- measurements --------------------------------------------------------------------------------------
 
 
@@ -313,6 +345,8 @@ def wrong_measurements():
         "divided by 64": moves(turned, lambda k, b: (k - b).norm(dim=-1) / 64),
         "by degrees": moves(lambda k, position: turned(k, position * np.pi / 180), share),
         "positions 0 and 99": moves(lambda k, position: turned(k, position - 1), share),
+        "positions 2 and 101": moves(lambda k, position: turned(k, position + 1), share),
+        "`dim=0`": moves(turned, lambda k, b: (k - b).norm(dim=0) / b.norm(dim=0)),
         "run from 0": moves(lambda k, position: rotate(k, torch.arange(len(k))), share),
         "above 2 is impossible": (0.25, 30.0),
         "Not in the range": (0.5, 1.0),

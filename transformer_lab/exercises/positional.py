@@ -4,6 +4,7 @@ Each function here is a solution; the decorator above it makes the exercise, and
 slips: wrong answers that people write, each under the sentence that names it.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,23 @@ def _faster_and_faster(positions, d_model):
 
 
 @sinusoid.slip("""
+    Your hands get faster and faster: each position is multiplied by a power of 10000, as `10000 ** (...)` of
+    a positive exponent gives it. Divide by this power.""")
+def _faster_and_faster_in_float32(positions, d_model):
+    # Angles of thousands of radians: what float32 makes of the powers is another answer than the slip above.
+    angles = positions[:, None] * 10000 ** (torch.arange(0, d_model, 2) / d_model)
+    return _in_turns(angles.sin(), angles.cos())
+
+
+@sinusoid.slip("""
+    For entry j you took the exponent 2j / D. The i of the formula counts hands, not entries: entries 2i and
+    2i + 1 share the exponent 2i / D.""")
+def _entries_for_hands(positions, d_model):
+    angles = positions[:, None] * 10000.0 ** (-2 * torch.arange(d_model).to(positions) / d_model)
+    return _in_turns(angles[:, 0::2].sin(), angles[:, 1::2].cos())
+
+
+@sinusoid.slip("""
     Your exponents go from 0 to 1 in steps of 1 / (D / 2 - 1). Some models do so; the formula asked for here
     has steps of 2 / D, and its last hand does not quite reach 10000.""")
 def _up_to_the_end(positions, d_model):
@@ -285,11 +303,18 @@ def _no_new_axis(positions, d_model):
     wrong={
         6.0: "That is the score before anything was turned, 2 times 3. The two turn by different angles, so "
         "the angle between them is no longer 0.",
-        -3.0: "You added the two angles: 150 and 90 make 240 degrees. What counts is the angle between the "
-        "hands, their difference.",
-        -5.196: "You turned the query and left the key where it was. Both are turned, each by its own "
-        "position.",
-        0.0: "You turned the key and left the query where it was. Both are turned, each by its own position.",
+        -3.0: "That is the score of hands 120 or 240 degrees apart. If you added 150 and 90: what counts is "
+        "the angle between the hands, their difference.",
+        -5.196: "That is the score of hands 150 degrees apart, as if the query alone were turned. Both are "
+        "turned, each by its own position.",
+        0.0: "That is the score of hands at a right angle, as if the key alone were turned. Both are turned, "
+        "each by its own position.",
+        6 * math.cos(60): "This is 6 times the cosine of 60 radians. `math.cos` takes radians, and here are "
+        "60 degrees: `math.radians(60)` turns them into radians.",
+        6 * math.cos(2): "This is the score at a radian a position, the rate of the first pair in the "
+        "formula. Here a position is 30 degrees.",
+        60.0: "That is the angle between the turned hands, in degrees. The score has its cosine, and both "
+        "lengths.",
         5.196: "You took the sine of the angle between the hands, or turned by one position only. The "
         "distance is two positions, 60 degrees, and a dot product has the cosine.",
         0.5: "That is the cosine of the angle between them. The lengths count as well: 2 and 3.",
@@ -344,14 +369,17 @@ def _shift_reference(offset: int, rates: np.ndarray) -> np.ndarray:
         $$\sin(a + b) = \sin a \cos b + \cos a \sin b$$
 
         $$\cos(a + b) = \cos a \cos b - \sin a \sin b$$
+
+        Use the functions of torch throughout: gradients are checked too.
         """,
     hints=(
         "Hands do not mix: the sine and the cosine of one hand become new ones, made of these two numbers "
         "only. So there is a block of 2 rows and 2 columns for each hand.",
         "Let a be where the hand stands, and b = offset times its rate. The first row of the block makes the "
         "new sine: which numbers are multiplied by sin a and by cos a?",
-        "The block is [[cos b, sin b], [-sin b, cos b]]. `torch.block_diag(*blocks)` puts blocks along the "
-        "diagonal; or fill `rates.new_zeros(D, D)` in a loop.",
+        "The block is [[cos b, sin b], [-sin b, cos b]]. Fill `rates.new_zeros(D, D)` with blocks in a loop; "
+        "or make them by `torch.stack`, since `torch.tensor` of tensors cuts gradients off, and let "
+        "`torch.block_diag(*blocks)` put them along the diagonal.",
     ),
     axes="D D",
     inputs=_shift_inputs,
@@ -429,6 +457,40 @@ def _added(offset, rates):
 def _sines_on_the_diagonal(offset, rates):
     cos, sin = (offset * rates).cos(), (offset * rates).sin()
     return _blocks(sin, cos, -cos, sin)
+
+
+@shift_matrix.slip("""
+    The columns of your blocks have changed places. A code has the sine of a hand first: so the first column
+    holds what the old sine is multiplied by, the second one what the old cosine is.""")
+def _columns_swapped(offset, rates):
+    cos, sin = (offset * rates).cos(), (offset * rates).sin()
+    return _blocks(sin, cos, cos, -sin)
+
+
+@shift_matrix.slip("""
+    The rows of your blocks have changed places. A code has the sine of a hand first: so the first row makes
+    the new sine, the second one the new cosine.""")
+def _rows_swapped(offset, rates):
+    cos, sin = (offset * rates).cos(), (offset * rates).sin()
+    return _blocks(-sin, cos, cos, sin)
+
+
+@shift_matrix.slip("""
+    The second rows of your blocks stand as in the formula, cos b and -sin b. But the first column meets the
+    old sine: what is multiplied by sin a, in the formula for cos(a + b)?""")
+def _second_row_as_in_the_formula(offset, rates):
+    cos, sin = (offset * rates).cos(), (offset * rates).sin()
+    return _blocks(cos, sin, cos, -sin)
+
+
+@shift_matrix.slip("""
+    Your blocks overlap: each begins one row and one column further than the one before. A block fills two, so
+    that of hand i begins at 2i.""")
+def _blocks_overlap(offset, rates):
+    matrix = rates.new_zeros(2 * len(rates), 2 * len(rates))
+    for i, (c, s) in enumerate(zip((offset * rates).cos(), (offset * rates).sin(), strict=True)):
+        matrix[i, i], matrix[i, i + 1], matrix[i + 1, i], matrix[i + 1, i + 1] = c, s, -s, c
+    return matrix
 
 
 @shift_matrix.slip("""
@@ -608,6 +670,52 @@ def _rates_ignored(x, positions, rates):
 
 
 @rotate_pairs.slip("""
+    All pairs of a token turn by the same angle, with the first of the `rates`. Each pair has its own.""")
+def _first_rate_for_all(x, positions, rates):
+    return _in_turns(*_turned(x, positions[:, None] * rates[:1] + 0 * rates))
+
+
+@rotate_pairs.slip("""
+    You turn by rates of 10000^(-2i / Dh), as the paper does. Here the rates are given: take `rates`.""")
+def _rates_of_the_paper(x, positions, rates):
+    return _in_turns(*_turned(x, _angles(positions, x.shape[-1])))
+
+
+@rotate_pairs.slip("""
+    You turn entries that lie half a row apart, by rates of 10000^(-2i / Dh), as the `rotate` of the package
+    does. Here neighbours make a pair, and the rates are given.""")
+def _package_as_it_comes(x, positions, rates):
+    return _half_layout(x, positions, _angles(torch.ones(1).to(x), x.shape[-1])[0])
+
+
+@rotate_pairs.slip("""
+    You took the angles for degrees. They are radians, as `sin` and `cos` of torch take them: nothing needs to
+    be converted.""")
+def _pairs_by_degrees(x, positions, rates):
+    return _in_turns(*_turned(x, torch.deg2rad(positions[:, None] * rates)))
+
+
+@rotate_pairs.slip("""
+    Your first numbers are right. In the second ones sine and cosine have changed places: a goes with the sine
+    there, b with the cosine.""")
+def _second_number_mixed(x, positions, rates):
+    angles = positions[:, None] * rates
+    a, b = x[..., 0::2], x[..., 1::2]
+    return _in_turns(a * angles.cos() - b * angles.sin(), a * angles.cos() + b * angles.sin())
+
+
+@rotate_pairs.slip("""
+    Your pairs overlap: entries 0 and 1, then 1 and 2, and the end of each row stays empty. Pair i is made of
+    the entries 2i and 2i + 1.""")
+def _pairs_overlap(x, positions, rates):
+    out, angles = torch.zeros_like(x), positions[:, None] * rates
+    for i in range(len(rates)):
+        cos, sin, a, b = angles[:, i].cos(), angles[:, i].sin(), x[..., i], x[..., i + 1]
+        out[..., i], out[..., i + 1] = a * cos - b * sin, a * sin + b * cos
+    return out
+
+
+@rotate_pairs.slip("""
     You turn tokens by their place in `x`: 0, 1, 2, ... They say themselves where they stand, in `positions`:
     in a later piece of a text the first token does not stand at 0.""")
 def _places_for_positions(x, positions, rates):
@@ -781,6 +889,36 @@ def _neighbours_as_halves(x, angles):
 
 
 @rotate_half.slip("""
+    Every number is right, but they stand in turns, as neighbours would. Here all first numbers make the first
+    half of a row, and all second ones the second: join them with `torch.cat([..., ...], dim=-1)`.""")
+def _halves_in_turns(x, angles):
+    return _in_turns(*rotate_half.solve(x, angles).chunk(2, dim=-1))
+
+
+@rotate_half.slip("""
+    Every number is right, but the halves of your rows have changed places: a cos - b sin comes first.""")
+def _halves_of_the_answer_swapped(x, angles):
+    return rotate_half.solve(x, angles).roll(x.shape[-1] // 2, dims=-1)
+
+
+@rotate_half.slip("""
+    Your first halves are right. The second ones were made of the new first ones: `a` was written over too
+    early. Make both from the old halves.""")
+def _half_overwritten(x, angles):
+    a, b = x.chunk(2, dim=-1)
+    a = a * angles.cos() - b * angles.sin()
+    return torch.cat([a, b * angles.cos() + a * angles.sin()], dim=-1)
+
+
+@rotate_half.slip("""
+    You turn token t by t times 10000^(-2i / Dh), as the `rotate` of the package does. Here the angles are
+    given: take `angles`.""")
+def _angles_of_the_package(x, angles):
+    places = torch.arange(x.shape[-2]).to(x)
+    return rotate_half.solve(x, _angles(places, x.shape[-1]))
+
+
+@rotate_half.slip("""
     Sine and cosine have changed places: `x` itself goes with the cosine, what was turned by a quarter with
     the sine.""")
 def _tables_swapped(x, angles):
@@ -823,11 +961,19 @@ def _angles_for_tables(x, angles):
 
 
 @rotate_half.crash("""
-    `x` has Dh numbers in a row and the table only P = Dh / 2. Both halves need it: repeat the table,
-    `.repeat(1, 2)`, or work with the halves of `x`.""")
+    Rows of Dh numbers met a table of P = Dh / 2. Repeat the table, `.repeat(1, 2)`, or cut each row in the
+    middle, `x.chunk(2, dim=-1)`.""")
 def _narrow_tables(x, angles):
     a, b = x.chunk(2, dim=-1)
     return x * angles.cos() + torch.cat([-b, a], dim=-1) * angles.sin()
+
+
+@rotate_half.crash("""
+    There is one head in this input, so what is taken apart along the first axis gives one part. A row is cut
+    along the last axis: `a, b = x.chunk(2, dim=-1)`.""")
+def _heads_halved(x, angles):
+    a, b = x.chunk(2)
+    return torch.cat([a, b])
 
 
 # --- 7 -------------------------------------------------------------------------------------------------
@@ -849,11 +995,11 @@ def _narrow_tables(x, angles):
     expected=-0.0625,
     wrong={
         0.0625: "The size is right, the sign is not: distance counts against a key.",
-        -0.015625: "That is the slope alone, with a minus. It is counted once for each of the 4 tokens "
-        "between the two.",
+        -0.015625: "That is the slope of this head alone, with a minus (or what the fourth head adds). "
+        "Count the slope once for each of the 4 steps from 6 to 10.",
         0.015625: "That is the slope alone. It is counted once for each position of distance, and against "
         "the key.",
-        -0.25: "That is the second head, h = 2, whose slope is one part in 16. This is h = 3.",
+        -0.25: "That is what the second head adds, h = 2, with a slope of one part in 16. This is h = 3.",
         -0.015625 * 10: "You multiplied by the position of the query. It is the distance that counts, 10 "
         "minus 6.",
         -0.015625 * 6: "You multiplied by the position of the key. It is the distance that counts, 10 minus "
@@ -861,7 +1007,15 @@ def _narrow_tables(x, angles):
         -0.015625 * 5: "You counted both ends: from 6 to 10 it is four steps, not five.",
         -4.0: "That is the distance with a minus. It is multiplied by the slope of the head.",
         -0.5: "You took 2 to the power of -h as the slope. The exponent is -8h / H, here -6.",
-        -1.0: "That is the first head, whose slope is a quarter. This is h = 3.",
+        -1.0: "That is what the first head adds, with a slope of a quarter. This is h = 3.",
+        -0.015625 * 3: "You counted the tokens that stand between the two, 7, 8 and 9. From 6 to 10 it is "
+        "four steps.",
+        -256.0: "Your slope is 64, which is 2 to the power of 6. The exponent has a minus: a power of -6 is "
+        "one part in 64.",
+        256.0: "Two signs are lost. The exponent has a minus, so the slope is one part in 64, not 64; and "
+        "distance counts against a key.",
+        -6.0: "That is the exponent. The slope is 2 to this power, and it is multiplied by the distance.",
+        -0.06: "That is rounded. Write all digits, or let Python divide.",
     },
     otherwise="Not that number. Take 2 to the power of -8 · 3 / 4, times the distance of the two tokens, and "
     "a minus.",
@@ -1008,6 +1162,59 @@ def _bias_alone(scores, slopes):
     return (-slopes[:, None, None] * _distances(scores)).expand_as(scores) + 0 * scores
 
 
+@add_alibi.slip("""
+    This is the bias alone, a table (T, S) for each head. Add it to the scores.""")
+def _bias_without_batch(scores, slopes):
+    return -slopes[:, None, None] * _distances(scores)
+
+
+@add_alibi.slip("""
+    You count from the first key, as BLOOM does: slope times position of the key, added. Below a causal mask a
+    softmax makes the same weights of that, but the scores are others: here, each loses slope times distance.
+    """)
+def _from_the_first_key(scores, slopes):
+    return scores + slopes[:, None, None] * torch.arange(scores.shape[-1])
+
+
+@add_alibi.slip("""
+    The distances were taken off as they should be, but you hide keys after the query. There is no mask here:
+    they lose slope times distance as all others do.""")
+def _masked(scores, slopes):
+    T, S = scores.shape[-2:]
+    keys = torch.arange(S)
+    return add_alibi.solve(scores, slopes).masked_fill(keys > keys[S - T :, None], -torch.inf)
+
+
+@add_alibi.slip("""
+    These are weights: the lowered scores went through a softmax. Return the scores as they are before it.
+    """)
+def _softmaxed(scores, slopes):
+    return add_alibi.solve(scores, slopes).softmax(dim=-1)
+
+
+@add_alibi.slip("""
+    Your queries stand one place too far: of S tokens, counted from 0, the last stands at S - 1.""")
+def _queries_too_far(scores, slopes):
+    T, S = scores.shape[-2:]
+    distances = (torch.arange(S - T, S)[:, None] + 1 - torch.arange(S)).abs()
+    return scores - slopes[:, None, None] * distances
+
+
+@add_alibi.slip("""
+    You made slopes of your own, 2^(-8h / H). Take the `slopes` that are given: they may be others.""")
+def _own_slopes(scores, slopes):
+    H = scores.shape[1]
+    own = 2.0 ** (-8 * torch.arange(1, H + 1).to(scores) / H)
+    return scores - own[:, None, None] * _distances(scores)
+
+
+@add_alibi.crash("""
+    H slopes met a table of T rows, one slope a row. They need an axis for T and one for S: `slopes[:, None,
+    None]`.""")
+def _one_axis_for_slopes(scores, slopes):
+    return scores - slopes[:, None] * _distances(scores)
+
+
 @add_alibi.crash("""
     Slopes (H,) met a table (T, S) along its last axis. Give them axes for T and S: `slopes[:, None, None]`.
     """)
@@ -1070,6 +1277,12 @@ def _flat_slopes(scores, slopes):
         "These are the positions 0 and 99. At position 0 nothing is turned; the first asked for is 1, the "
         "second "
         "100.": ((-1e-5, 1e-5), (0.97, 1.04)),
+        "These are the positions 2 and 101. `rotate` takes positions as they are: at position 0 nothing is "
+        "turned.": ((0.455, 0.482), (0.895, 0.925)),
+        "These numbers come out if norms run along the keys, `dim=0`. A key is a row: `.norm(dim=-1)`.": (
+            (0.1222, 0.1233),
+            (0.688, 0.691),
+        ),
         "You let the positions run from 0 to the number of keys. All keys should stand at one position: "
         "`torch.full((1000,), 100.0)`.": ((1.17, 1.3), (1.17, 1.3)),
     },
@@ -1079,7 +1292,8 @@ def _flat_slopes(scores, slopes):
         "by the length of each key.",
     ),
     otherwise="Not in the range that a thousand keys give. Check: 64 numbers, the usual base, all keys at "
-    "position 1 and all at position 100, distance divided by length, mean over the keys.",
+    "position 1 and all at position 100, distance divided by length, mean over the keys, and at least two "
+    "decimals.",
 )
 def how_far_a_key_moves():
     """At position 100 a key lies nearly as far from where it began as it is long. So rotary embedding writes
@@ -1228,6 +1442,21 @@ def _one_position_too_far(q, k, v):
 
 
 @cached_attention.slip("""
+    You turn the queries one position too little. They end at S - 1, the place of the last token.""")
+def _one_position_too_little(q, k, v):
+    T, S = q.shape[-2], k.shape[-2]
+    return _cached(q, k, v, queries=torch.arange(S - T, S) - 1)
+
+
+@cached_attention.slip("""
+    You turn the queries as if they came after all S tokens, at S, S + 1, ... They are the newest of these S
+    tokens themselves.""")
+def _after_all_tokens(q, k, v):
+    T, S = q.shape[-2], k.shape[-2]
+    return _cached(q, k, v, queries=torch.arange(T) + S)
+
+
+@cached_attention.slip("""
     You turn all queries as if they stood at the position of the last token. That is right for one query; of
     several, each has its own.""")
 def _all_at_the_last_place(q, k, v):
@@ -1373,6 +1602,28 @@ def _heads_in_turns(weight, n_heads):
 
 
 @to_halves.slip("""
+    The rows of each head are in the right order, and heads still have an axis of their own. Flatten the first
+    two axes, so that there are E rows.""")
+def _heads_apart(weight, n_heads):
+    heads = weight.unflatten(0, (n_heads, -1))
+    return torch.cat([heads[:, 0::2], heads[:, 1::2]], dim=1)
+
+
+@to_halves.slip("""
+    You swapped the axes of heads and of pairs. Heads stay where they are: swap the axis of the pairs with the
+    one inside a pair, 1 and 2.""")
+def _heads_swapped_with_pairs(weight, n_heads):
+    return weight.unflatten(0, (n_heads, -1, 2)).transpose(0, 1).flatten(0, 2)
+
+
+@to_halves.slip("""
+    You reordered columns: 0, 2, 4, ... of each row came to the front. What belongs to a head are rows, along
+    the first axis.""")
+def _columns_reordered(weight, n_heads):
+    return torch.cat([weight[:, 0::2], weight[:, 1::2]], dim=1)
+
+
+@to_halves.slip("""
     The rows are in the right order, and heads and halves still have axes of their own. Flatten all three
     again, so that there are E rows.""")
 def _still_apart(weight, n_heads):
@@ -1417,8 +1668,9 @@ def _still_apart(weight, n_heads):
     },
 )
 def twice_as_long():
-    """Only ALiBi: far keys are lowered so much that what the model sees stays as it was. It gains nothing
-    from what is far away, either. Rotary embedding needs some further training at the new length.
+    """Only ALiBi: the further a key, the more it is lowered, so in most heads the new far keys take little
+    from the near ones. It gains nothing from them, either. Rotary embedding needs some further training at
+    the new length.
     """
     from transformer_lab.training import results
 
