@@ -107,14 +107,17 @@ def test_rms_norm_equals_that_of_llama_and_of_t5(parity):
     t5 = pytest.importorskip("transformers.models.t5.modeling_t5")
     ours, x = stirred(RMSNorm(7)), tokens(2, 3, 7)
     a = in_all(ours, x, {"gradient of weight": ours.weight})
-    for theirs, why in (
-        (llama.LlamaRMSNorm(7, eps=1e-6), "forward() casts x to float32"),
-        (t5.T5LayerNorm(7, eps=1e-6), "forward() takes the mean square in float32"),
+    for theirs, peer, why in (
+        (llama.LlamaRMSNorm(7, eps=1e-6), "transformers: LlamaRMSNorm", "forward() casts x to float32"),
+        (
+            t5.T5LayerNorm(7, eps=1e-6),
+            "transformers: T5LayerNorm",
+            "forward() takes the mean square in float32",
+        ),
     ):
         theirs.double().load_state_dict(ours.state_dict())
         b = in_all(theirs, x, {"gradient of weight": theirs.weight})
-        name = type(theirs).__name__
-        parity("norms.RMSNorm", f"transformers: {name}", pairs(a, b), within=1e-6, why=why)
+        parity("norms.RMSNorm", peer, pairs(a, b), within=1e-6, why=why)
 
 
 def test_t5_s_layer_norm_is_none():
@@ -306,8 +309,24 @@ def torch_twin(parts, norm_first):
     return theirs
 
 
-@pytest.mark.parametrize(("placement", "norm_first"), [("pre", True), ("post", False)])
-def test_a_layer_equals_pytorch_s_encoder_layer(parity, placement, norm_first):
+@pytest.mark.parametrize(
+    ("placement", "norm_first", "ours", "peer"),
+    [
+        (
+            "pre",
+            True,
+            'norms.Residual(placement="pre")',
+            "torch: nn.TransformerEncoderLayer(norm_first=True)",
+        ),
+        (
+            "post",
+            False,
+            'norms.Residual(placement="post")',
+            "torch: nn.TransformerEncoderLayer(norm_first=False)",
+        ),
+    ],
+)
+def test_a_layer_equals_pytorch_s_encoder_layer(parity, placement, norm_first, ours, peer):
     parts, forward = our_layer(placement)
     theirs = torch_twin(parts, norm_first)
     x = tokens(2, 5, 8)
@@ -325,8 +344,7 @@ def test_a_layer_equals_pytorch_s_encoder_layer(parity, placement, norm_first):
         weights(parts["around_attention"].norm, parts["attention"], parts["feed_forward"].down_proj),
     )
     b = in_all(theirs, x, weights(theirs.norm1, theirs.self_attn, theirs.linear2))
-    peer = f"torch: nn.TransformerEncoderLayer(norm_first={norm_first})"
-    parity(f'norms.Residual(placement="{placement}")', peer, pairs(a, b))
+    parity(ours, peer, pairs(a, b))
 
 
 def test_a_pre_norm_layer_equals_gpt_2_s_block(parity):

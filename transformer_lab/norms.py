@@ -17,8 +17,7 @@ class LayerNorm(nn.Module):
     """Each token's vector, moved to mean 0 and stretched to variance 1, then scaled and shifted by entry.
 
     Source: Ba et al. (2016), section 3, equation (4). The variance divides by D, not by D - 1. In half
-        precision
-    mean and variance are computed in float32, as PyTorch does.
+    precision mean and variance are computed in float32, as PyTorch does.
 
     Args:
         d_model: width D of what comes in.
