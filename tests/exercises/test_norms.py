@@ -124,39 +124,10 @@ RIGHT = {
 }
 
 # The mutants of the solutions that pass, each because it computes what the solution computes.
-COMMUTES = "a sum or a product in the other order"
-NO_GRADIENT = "a learning rate is asked for no gradient"
 EQUIVALENT = {
-    "layer_norm": {
-        "return bias + centred / (variance + eps).sqrt() * weight": COMMUTES,
-        "return weight * (centred / (variance + eps).sqrt()) + bias": COMMUTES,
-        "return centred / (eps + variance).sqrt() * weight + bias": COMMUTES,
-    },
-    "rms_norm": {
-        "return weight * (x / (mean_square + eps).sqrt())": COMMUTES,
-        "return x / (eps + mean_square).sqrt() * weight": COMMUTES,
-    },
-    "pre_norm": {
-        "return (h @ w).relu() + x": COMMUTES,
-        "h = torch.nn.functional.layer_norm(x, w.shape[-1:])": "w is as wide as x",
-    },
-    "find_the_leak": {
-        "return weights @ h @ w + x": COMMUTES,
-        "h = (x - mean) / (1e-05 + variance).sqrt()": COMMUTES,
-    },
-    "PostNormFeedForward": {"return self.norm(self.down_proj(hidden) + x)": COMMUTES},
+    "pre_norm": {"h = torch.nn.functional.layer_norm(x, w.shape[-1:])": "w is as wide as x"},
     "warm_up": {
         "return torch.minimum(rising, falling) / d_model ** 0.5": "the smaller one, whichever comes first",
-        "falling = (1 / steps ** 0.5).detach()": NO_GRADIENT,
-        "falling = 1 / (steps ** 0.5).detach()": NO_GRADIENT,
-        "rising = (steps / warmup ** 1.5).detach()": NO_GRADIENT,
-        "return (torch.minimum(falling, rising) / d_model ** 0.5).detach()": NO_GRADIENT,
-        "return torch.minimum(falling, rising).detach() / d_model ** 0.5": NO_GRADIENT,
-    },
-    "rms_norm_backward": {
-        "r = (eps + x.square().mean(dim=-1, keepdim=True)).sqrt()": COMMUTES,
-        "along = (x * upstream).mean(dim=-1, keepdim=True)": COMMUTES,
-        "return (upstream - along * x / r ** 2) / r": COMMUTES,
     },
 }
 
@@ -241,13 +212,30 @@ def test_who_calls_what_is_to_be_written_is_told_so(exercise, answer):
 # --- measurements --------------------------------------------------------------------------------------
 
 
-def diversity(skip, seed, n=50, layers=4, n_tokens=32, width=64, dim=-1):
+def diversity(
+    skip, seed, n=50, layers=4, n_tokens=32, width=64, dim=-1, tokens=torch.randn, scores=torch.randn
+):
     random = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, n_tokens, width, generator=random)
+    x = tokens(n, n_tokens, width, generator=random)
     for _ in range(layers):
-        weights = torch.randn(n, n_tokens, n_tokens, generator=random).softmax(dim)
+        weights = scores(n, n_tokens, n_tokens, generator=random).softmax(dim)
         x = (x if skip else 0) + weights @ x
     return norms.token_diversity(x)
+
+
+def second_stack(seed, starts_where_the_first_ended):
+    """The diversity with skip connection, of a stack that gets its tokens from the wrong place."""
+    random = torch.Generator().manual_seed(seed)
+
+    def weights():
+        return torch.randn(50, 32, 32, generator=random).softmax(-1)
+
+    x = first = torch.randn(50, 32, 64, generator=random)
+    for _ in range(4 if starts_where_the_first_ended else 0):
+        x = weights() @ x
+    for _ in range(4):
+        x = (x if starts_where_the_first_ended else first) + weights() @ x
+    return norms.token_diversity(x).mean()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -262,12 +250,29 @@ def test_any_honest_measurement_lands_in_the_range(seed):
         ("after five layers", {"layers": 5}),
         ("Your softmax runs down the columns", {"dim": -2}),
         ("have changed places", {"n_tokens": 64, "width": 32}),
+        ("Your weights are too even", {"scores": torch.rand}),
+        ("Your tokens have much in common", {"tokens": torch.rand}),
     ],
 )
 def test_each_wrong_measurement_is_told_why(says, settings):
     for seed in range(10):
         answer = [diversity(skip, seed, **settings).mean() for skip in (False, True)]
         assert says in ex.kept_apart.check(answer).message
+
+
+@pytest.mark.parametrize(
+    ("says", "starts_where_the_first_ended"),
+    [("that the first stack had left", True), ("the random tokens of the beginning", False)],
+)
+def test_a_second_stack_with_the_wrong_tokens_is_told_why(says, starts_where_the_first_ended):
+    for seed in range(10):
+        answer = diversity(False, seed).mean(), second_stack(seed, starts_where_the_first_ended)
+        assert says in ex.kept_apart.check(answer).message
+
+
+def test_averages_that_are_none_are_told_so():
+    """Without a softmax the tokens mix, and keep their differences."""
+    assert "Were averages taken" in ex.kept_apart.check((0.984, 0.984)).message
 
 
 def test_other_wrong_measurements_are_told_why():

@@ -43,8 +43,8 @@ def __dir__() -> list[str]:
     ),
     expected="c",
     wrong={
-        "a": "That is what a matrix would do. LayerNorm first takes the mean away, and the 3 with it; then "
-        "it divides by the standard deviation, which has become ten times as large as well.",
+        "a": "So it would be if LayerNorm did nothing. But it first takes the mean away, and the 3 with it; "
+        "then it divides by the standard deviation, which has become ten times as large as well.",
         "b": "Right about the 3: it goes with the mean. But what is divided by has grown too: the standard "
         "deviation of 10 x + 3 is ten times that of x.",
         "d": "Right about the 10: it goes when each entry is divided by the standard deviation. But a number "
@@ -291,9 +291,38 @@ def _swapped(x, weight, bias, eps):
     return _normed(x, eps) * bias + weight
 
 
+@layer_norm.slip("""
+    Only the mean was divided by the root, and not what is left without it: / comes before -. Put brackets
+    around `x - mean`.""")
+def _no_brackets(x, weight, bias, eps):
+    mean = x.mean(-1, keepdim=True)
+    return x - mean / (x.var(-1, correction=0, keepdim=True) + eps).sqrt() * weight + bias
+
+
+@layer_norm.slip("""
+    Your variance is 0, so that `eps` stands alone under the root. The distances from the mean cancel unless
+    they are squared one by one, before their mean is taken.""")
+def _squared_too_late(x, weight, bias, eps):
+    return (x - x.mean(-1, keepdim=True)) / eps**0.5 * weight + bias
+
+
+@layer_norm.slip("""
+    You multiplied by the sum of weight and bias. Multiply by `weight` first, then add `bias`.""")
+def _times_the_sum(x, weight, bias, eps):
+    return _normed(x, eps) * (weight + bias)
+
+
+@layer_norm.slip("""
+    Two things: you have one mean and one variance for everything that came in, where each token has its own
+    (`dim=-1`, `keepdim=True`); and the variance divides by one less than the number of entries
+    (`correction=0`).""")
+def _sample_of_everything(x, weight, bias, eps):
+    return (x - x.mean()) / (x.var() + eps).sqrt() * weight + bias
+
+
 @layer_norm.crash("""
-    Your means have lost their axis: (B, T) does not fit (B, T, D). With `keepdim=True` it stays, one long:
-    (B, T, 1).""")
+    A mean or a variance has lost its axis: (B, T) does not fit (B, T, D). With `keepdim=True` it stays, one
+    long: (B, T, 1).""")
 def _axis_lost(x, weight, bias, eps):
     return x - x.mean(-1)
 
@@ -526,6 +555,40 @@ def _rms_multiplied(x, weight, eps):
     return x * (x.square().mean(-1, keepdim=True) + eps).sqrt() * weight
 
 
+@rms_norm.slip("""
+    You divided by the length of the token plus `eps`. The length is the root of the sum of the squares;
+    divide by the root of their mean, with `eps` under the root.""")
+def _by_the_length(x, weight, eps):
+    return x / (x.norm(dim=-1, keepdim=True) + eps) * weight
+
+
+@rms_norm.slip("""
+    You divided by `std` plus `eps`. `std` takes the mean away and divides by D - 1; RMSNorm wants the plain
+    mean of the squares, plus `eps`, and then the root.""")
+def _by_torch_s_std(x, weight, eps):
+    return x / (x.std(-1, keepdim=True) + eps) * weight
+
+
+@rms_norm.slip("""
+    You squared the mean. It is the mean of the squares that is wanted: first square each entry, then take
+    the mean.""")
+def _square_of_the_mean(x, weight, eps):
+    return x / (x.mean(-1, keepdim=True).square() + eps).sqrt() * weight
+
+
+@rms_norm.slip("""
+    What you divide by is right. But above the line you took the mean of each token away; RMSNorm leaves it
+    in.""")
+def _centred_above(x, weight, eps):
+    return (x - x.mean(-1, keepdim=True)) / (x.square().mean(-1, keepdim=True) + eps).sqrt() * weight
+
+
+@rms_norm.slip("""
+    You divided by the weight. It is a factor: it multiplies what has been divided by the root.""")
+def _weight_below(x, weight, eps):
+    return x / ((x.square().mean(-1, keepdim=True) + eps).sqrt() * weight)
+
+
 @rms_norm.crash("""
     Your mean squares have lost their axis: (B, T) does not fit (B, T, D). With `keepdim=True` it stays, one
     long: (B, T, 1).""")
@@ -670,6 +733,34 @@ def _norm_over_sentences(x, w):
 
 
 @pre_norm.slip("""
+    Your norm runs over everything that came in. Each token is normalised by itself, over its D entries:
+    `h.shape[-1:]`.""")
+def _norm_over_everything(x, w):
+    return x + (F.layer_norm(x, x.shape) @ w).relu()
+
+
+@pre_norm.slip("""
+    The norm stands within f, between the matrix and the relu. It comes before f: `norm(x)` is what is
+    multiplied by `w`.""")
+def _norm_within(x, w):
+    return x + _norm(x @ w).relu()
+
+
+@pre_norm.slip("""
+    Your norm leaves the mean of each token in, as RMSNorm does. Here norm is a LayerNorm.""")
+def _rms_instead(x, w):
+    return x + (F.rms_norm(x, x.shape[-1:]) @ w).relu()
+
+
+@pre_norm.slip("""
+    The variance in your norm divides by D - 1, as `var` and `std` do by themselves. LayerNorm's divides by
+    D.""")
+def _norm_of_a_sample(x, w):
+    h = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1e-5).sqrt()
+    return x + (h @ w).relu()
+
+
+@pre_norm.slip("""
     You multiplied where a skip connection adds: `x` plus what f gives.""")
 def _multiplied_skip(x, w):
     return x * (_norm(x) @ w).relu()
@@ -691,6 +782,13 @@ def _norm_alone(x, w):
     Your answer is `x` as it came in. `norm(x)` goes through f, and what f gives is added to it.""")
 def _x_alone(x, w):
     return x.clone()
+
+
+@pre_norm.crash("""
+    An `nn.LayerNorm` has weights of its own, in float32, and what comes in here is float64. The norm without
+    weights is the function `torch.nn.functional.layer_norm`.""")
+def _module_for_function(x, w):
+    return x + (nn.LayerNorm(x.shape[-1])(x) @ w).relu()
 
 
 # --- 6 -------------------------------------------------------------------------------------------------
@@ -860,8 +958,8 @@ def _norm_removed(x, weights, w):
 
 
 @find_the_leak.slip("""
-    The norm is right now. But you turned the weights round, and they were right: each token takes from itself
-    and the future.""")
+    The norm is right now. But you turned the weights round, and they had been right: now each token takes
+    from itself and from the tokens after it.""")
 def _weights_turned(x, weights, w):
     return _layer(x, weights.T, w)
 
@@ -891,6 +989,47 @@ def _skip_lost(x, weights, w):
     as before.""")
 def _stream_normed(x, weights, w):
     return _norm(x) + weights @ _norm(x) @ w
+
+
+@find_the_leak.slip("""
+    Mean and variance now run over everything that came in, later tokens and other sentences included. Each
+    token is normalised by itself.""")
+def _leaks_over_everything(x, weights, w):
+    return _layer(x, weights, w, (0, 1, 2), (0, 1, 2))
+
+
+@find_the_leak.slip("""
+    The norm is right now. But `weights` play no part in your answer, and so no token learns of another: the
+    attention is gone.""")
+def _attention_lost(x, weights, w):
+    return x + _norm(x) @ w
+
+
+@find_the_leak.slip("""
+    The norm is right now. But `w` plays no part in your answer: the values are `h @ w`.""")
+def _values_lost(x, weights, w):
+    return x + weights @ _norm(x)
+
+
+@find_the_leak.slip("""
+    The norm is right now. But you took the softmax of `weights`, which are weights already: it makes numbers
+    above 0 of the zeros that hide the future.""")
+def _softmax_again(x, weights, w):
+    return _layer(x, weights.softmax(-1), w)
+
+
+@find_the_leak.slip("""
+    You moved the norm behind the sum: that is post-norm. Its place, before the attention, was right; the
+    fault is in its axis.""")
+def _norm_moved(x, weights, w):
+    return _norm(x + weights @ x @ w)
+
+
+@find_the_leak.slip("""
+    The leak is gone. But you cut `weights` above the diagonal, too, where they are 0 already. They were
+    right: hand them on as they came.""")
+def _cut_again(x, weights, w):
+    return _layer(x, weights.tril(), w)
 
 
 # --- 8 -------------------------------------------------------------------------------------------------
@@ -1060,6 +1199,37 @@ class _Gelu(_Feeding):
         return self.norm(x + self.down_proj(F.gelu(self.up_proj(x))))
 
 
+@PostNormFeedForward.slip("""
+    The sum is normalised, but the weight and the bias of `self.norm` play no part. Call `self.norm`.""")
+class _NormWithoutWeights(_Feeding):
+    def forward(self, x):
+        return _norm(x + self.network(x))
+
+
+@PostNormFeedForward.slip("""
+    There is a relu over the sum: it cuts what `x` brings along, too. The only relu stands between the two
+    matrices.""")
+class _ReluOverTheSum(_Feeding):
+    def forward(self, x):
+        return self.norm((x + self.network(x)).relu())
+
+
+@PostNormFeedForward.slip("""
+    The relu comes before `up_proj`. It stands between the two matrices.""")
+class _ReluInFront(_Feeding):
+    def forward(self, x):
+        return self.norm(x + self.down_proj(self.up_proj(x.relu())))
+
+
+@PostNormFeedForward.slip("""
+    You normalise `x` first, and then the sum: the network and the skip connection both get the normalised
+    `x`. Post-norm has one norm, over the sum.""")
+class _NormedFirst(_Feeding):
+    def forward(self, x):
+        x = self.norm(x)
+        return self.norm(x + self.network(x))
+
+
 @PostNormFeedForward.crash("""
     The network has another width inside than outside: `up_proj` makes d_ff numbers of D, and `x` has D. Only
     after `down_proj` can they be added.""")
@@ -1137,9 +1307,8 @@ def _schedule_reference(steps: np.ndarray, d_model: int, warmup: int) -> np.ndar
 @chapter.implement(
     title="The learning rate of 2017",
     statement=r"""
-        Post-norm has large gradients near its output when training begins. So the first Transformer began
-        with small steps: its learning rate rises for `warmup` steps, then it falls. Equation (3) of the paper
-        (section 5.3):
+        The first Transformer was a post-norm one, and it began its training with small steps: its learning
+        rate rises for `warmup` steps, then it falls. Equation (3) of the paper (section 5.3):
 
         $$\text{rate} = d_\text{model}^{-0.5} \cdot
         \min\left(\text{step}^{-0.5},\ \text{step} \cdot \text{warmup}^{-1.5}\right)$$
@@ -1252,6 +1421,31 @@ def _width_on_the_rising(steps, d_model, warmup):
     return torch.minimum(steps**-0.5, d_model**-0.5 * steps * warmup**-1.5)
 
 
+@warm_up.slip("""
+    The exponent of `warmup` is -1 in your answer. It is -1.5: only so do the two terms meet at
+    step = warmup.""")
+def _exponent_of_one(steps, d_model, warmup):
+    return d_model**-0.5 * torch.minimum(steps**-0.5, steps / warmup)
+
+
+@warm_up.slip("""
+    The exponents have changed places in the rising term: it is `steps * warmup ** -1.5`.""")
+def _exponents_swapped(steps, d_model, warmup):
+    return d_model**-0.5 * torch.minimum(steps**-0.5, warmup * steps**-1.5)
+
+
+@warm_up.slip("""
+    Your warm-up always lasts 4000 steps, as in the paper. Use the argument `warmup`.""")
+def _warmup_fixed(steps, d_model, warmup):
+    return d_model**-0.5 * torch.minimum(steps**-0.5, steps * 4000**-1.5)
+
+
+@warm_up.slip("""
+    You added the two terms. Take the smaller one at each step.""")
+def _both_terms(steps, d_model, warmup):
+    return d_model**-0.5 * (steps**-0.5 + steps * warmup**-1.5)
+
+
 @warm_up.crash("""
     Python's own `min` compares two tensors as a whole. `torch.minimum(a, b)` takes the smaller number at each
     place.""")
@@ -1289,7 +1483,8 @@ def _min_of_python(steps, d_model, warmup):
         ),
         "These are squares: the diversity is a ratio of lengths, not of squared lengths. Take the root, for "
         "each sentence, before you average.": ((7e-5, 1.15e-4), (0.112, 0.138)),
-        "You used the same weights in all four layers. Draw fresh ones in each.": (
+        "The second number is too large. Either you used the same weights in all four layers, where each "
+        "should draw fresh ones; or your average is over too few sentences.": (
             (0.0085, 0.014),
             (0.39, 0.445),
         ),
@@ -1304,8 +1499,19 @@ def _min_of_python(steps, d_model, warmup):
             (0.0038, 0.0048),
             (0.44, 0.49),
         ),
-        "You took away the mean of each token over its features. What tokens have in common is their mean "
-        "over the tokens: `dim=-2`.": ((0.97, 1.0), (0.97, 1.0)),
+        "Nothing has become alike, in neither stack. Were averages taken, with a softmax along each row of "
+        "A? And is the common mean that of the 32 tokens, the last axis but one of `x`?": (
+            (0.97, 1.0),
+            (0.97, 1.0),
+        ),
+        "The first number is right. For the second you started from the tokens that the first stack had "
+        "left, nearly alike already. Start from random tokens again.": ((0.0085, 0.0104), (0.00055, 0.0007)),
+        "The first number is right. In the second stack you added the random tokens of the beginning in "
+        "every layer. Each layer adds to what came into it: x + A x.": ((0.0085, 0.0104), (0.73, 0.766)),
+        "Your weights are too even, so that each average is nearly the plain mean. `torch.rand` gives such "
+        "ones; here they are `torch.randn(32, 32).softmax(-1)`.": ((3.2e-5, 3.8e-5), (0.315, 0.35)),
+        "Your tokens have much in common from the beginning: their mean is not 0. `torch.rand` gives such "
+        "ones; here they come from `torch.randn`.": ((0.00088, 0.00105), (0.0365, 0.04)),
         "Both numbers belong to the stack without skip connection. In the second one, x becomes x + A x.": (
             (0.0085, 0.0104),
             (0.0085, 0.0104),
@@ -1315,9 +1521,9 @@ def _min_of_python(steps, d_model, warmup):
             (0.335, 0.368),
         ),
     },
-    at_most=(1.0, "A diversity above 1 is impossible: it is a share. Did you report a length?"),
-    otherwise="Not in the range that fifty sentences give. Check: 32 tokens of 64 numbers, four layers, the "
-    "softmax over the last axis, the diversity at the end.",
+    at_most=(1.0, "A diversity above 1 is impossible: it is a share. Did you report a length, or percent?"),
+    otherwise="Not in the range that fifty sentences give. Check: at least fifty of them, 32 tokens of 64 "
+    "numbers, four layers, the softmax over the last axis, the diversity at the end.",
 )
 def kept_apart():
     """Without skip connection a hundredth of the difference between tokens is left after only four layers;
@@ -1504,3 +1710,64 @@ def _forward_again(x, upstream, eps):
     You normalised `upstream`. It has to go back through the norm of x: r and the sum are made of x.""")
 def _upstream_normed(x, upstream, eps):
     return upstream / _size(upstream, eps)
+
+
+@rms_norm_backward.slip("""
+    Only the second term is divided by the outer r. Put brackets around the difference: both terms are.""")
+def _no_outer_brackets(x, upstream, eps):
+    return upstream - x * _along(x, upstream) / _size(x, eps) ** 3
+
+
+@rms_norm_backward.slip("""
+    You multiplied by r at the end where the formula divides.""")
+def _multiplied_by_r(x, upstream, eps):
+    r = _size(x, eps)
+    return (upstream - x * _along(x, upstream) / r**2) * r
+
+
+@rms_norm_backward.slip("""
+    Your sum runs over everything that came in. Tokens do not meet in a norm: sum over the features of each,
+    `dim=-1` and `keepdim=True`.""")
+def _sum_over_everything(x, upstream, eps):
+    r = _size(x, eps)
+    return (upstream - x * (upstream * x).mean() / r**2) / r
+
+
+@rms_norm_backward.slip("""
+    Both r and the sum run over the tokens (dim=1). Tokens do not meet in a norm: both run over the features,
+    the last axis.""")
+def _all_over_tokens(x, upstream, eps):
+    r = (x.square().mean(1, keepdim=True) + eps).sqrt()
+    return (upstream - x * (upstream * x).mean(1, keepdim=True) / r**2) / r
+
+
+@rms_norm_backward.slip("""
+    In your r the sum of the squares is not divided by D: take their mean.""")
+def _r_of_the_sum(x, upstream, eps):
+    r = (x.square().sum(-1, keepdim=True) + eps).sqrt()
+    return (upstream - x * _along(x, upstream) / r**2) / r
+
+
+@rms_norm_backward.slip("""
+    Your r is a standard deviation, for which the mean of x was taken away. RMSNorm's r is made of the squares
+    of x as they are.""")
+def _r_of_the_variance(x, upstream, eps):
+    r = (x.var(-1, correction=0, keepdim=True) + eps).sqrt()
+    return (upstream - x * _along(x, upstream) / r**2) / r
+
+
+@rms_norm_backward.slip("""
+    You took the mean of `upstream` away. LayerNorm's gradient has that term, since LayerNorm takes a mean
+    away; RMSNorm does not.""")
+def _mean_of_upstream(x, upstream, eps):
+    r = _size(x, eps)
+    return (upstream - upstream.mean(-1, keepdim=True) - x * _along(x, upstream) / r**2) / r
+
+
+@rms_norm_backward.slip("""
+    That is the way back through LayerNorm. RMSNorm takes no mean away: r is made of the squares of x as they
+    are, and `upstream` keeps its mean.""")
+def _through_layer_norm(x, upstream, eps):
+    centred = x - x.mean(-1, keepdim=True)
+    r = _size(centred, eps)
+    return (upstream - upstream.mean(-1, keepdim=True) - centred * _along(centred, upstream) / r**2) / r
