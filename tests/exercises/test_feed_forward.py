@@ -289,6 +289,16 @@ SAID = [
     (ex.feed_forward, {"x @ w_up": "x @ w_up.T"}, "as it is, not turned round, and before `w_down`"),
     (ex.feed_forward, {"x @ w_up": "x @ w_down", "hidden @ w_down": "hidden @ w_up"}, "before `w_down`"),
     (
+        ex.feed_forward,
+        {"(x @ w_up + b_up).relu()": "max(0, x @ w_up + b_up)"},
+        "ask one question of the whole",
+    ),
+    (
+        ex.as_convolutions,
+        {"hidden, down_weight": "hidden.mT, down_weight"},
+        "The second convolution wants the tokens last as well",
+    ),
+    (
         ex.as_convolutions,
         {"up_weight[:, :, None], up": "up_weight, up"},
         "A convolution's weight has three axes",
@@ -305,8 +315,15 @@ SAID = [
         "write it without calling it",
     ),
     (ex.gelu, {"x * share": "F.gelu(x)"}, "write it without calling it"),
-    (ex.gelu, {"torch.erf(x / 2**0.5)": "torch.erf(x) / 2**0.5"}, "the first difference is"),
+    (ex.gelu, {"torch.erf(x / 2**0.5)": "torch.erf(x) / 2**0.5"}, "It is x that is divided"),
     (ex.swiglu, {"gate * (x @ w_up)": "gate * x"}, "The gate meets `x @ w_up`"),
+    (ex.swiglu, {"gate * (x @ w_up)": "gate * (x @ w_up @ w_down)"}, "F numbers a token meet D"),
+    (
+        ex.swiglu,
+        {"gate * torch.sigmoid(gate)": "x * torch.sigmoid(gate)"},
+        "D numbers a token, as `x` has them",
+    ),
+    (ex.swiglu, {"gate * (x @ w_up)": "x * gate"}, "D numbers a token, as `x` has them"),
     (ex.swiglu, {"gate * (x @ w_up)": "gate @ (x @ w_up)"}, "Your `@` takes them for matrices"),
     (
         ex.route,
@@ -314,8 +331,20 @@ SAID = [
         "gives two",
     ),
     (ex.balance_loss, {".to(scores.dtype)": ""}, "they have no mean"),
+    (
+        ex.balance_loss,
+        {"softmax(dim=-1).mean": "softmax(dim=-1).sum"},
+        "one of the two factors is a sum over",
+    ),
+    (
+        ex.balance_loss,
+        {".mean(dim=1)\n    # Even": ".sum(dim=1)\n    # Even"},
+        "counts stand where shares are meant",
+    ),
     (ex.Experts, {"self.router(x).topk(self.top_k": "self.router(x).topk(top_k"}, "keep it there"),
-    (ex.Experts, {", keepdim=True": ""}, "give the weight an axis of length 1"),
+    (ex.Experts, {", keepdim=True": ""}, "its weight must be (B, T, 1)"),
+    (ex.Experts, {"self.top_k = top_k": "pass"}, "keep it there, `self.top_k = top_k`"),
+    (ex.Experts, {"share * expert(x)": "weights * expert(x)"}, "its weight must be (B, T, 1)"),
     (ex.Experts, {"nn.ModuleList(": "list("}, "I find no parameter `experts.0.0.weight`"),
     (ex.Experts, {"output = output + share": "output = share"}, "every step wrote over the one before"),
 ]
@@ -337,6 +366,26 @@ def test_the_package_s_mixture_is_off_limits():
 
 def test_hints_of_the_straight_line_do_not_give_the_repair_away():
     assert "hidden = torch.relu" not in " ".join(ex.TwoLayers.hints)
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "says"),
+    [
+        (ex.where_the_weights_are, (33_088, 0.67), "give three digits"),
+        (ex.where_the_weights_are, (33_088, 0.667), "without the biases"),
+        (ex.where_the_weights_are, (1, 0.5), "Count the network's parts one by one"),
+        (ex.width_of_the_gate, 54, "Multiply back"),
+        (ex.weights_that_a_token_meets, (1536, 800), "The second is right"),
+    ],
+)
+def test_predictions_that_were_made(exercise, answer, says):
+    assert says in exercise.check(answer).message
+
+
+def test_no_prediction_is_told_the_answer():
+    for exercise in (ex.where_the_weights_are, ex.width_of_the_gate, ex.weights_that_a_token_meets):
+        assert not any(sign.isdigit() and int(sign) > 300 for sign in exercise.otherwise.split())
+        assert "·" not in exercise.otherwise
 
 
 # --- measurements --------------------------------------------------------------------------------------

@@ -182,6 +182,33 @@ def _second_matrix_turned(x, w_up, b_up, w_down, b_down):
     return (x @ w_up + b_up).relu() @ w_down.T
 
 
+@feed_forward.crash("""
+    Python's `max` and `if` ask one question of the whole tensor, and it has many numbers. Each hidden number
+    is cut off on its own: `relu`.""")
+def _one_question(x, w_up, b_up, w_down, b_down):
+    return max(0, x @ w_up + b_up)
+
+
+_NUMBER_FOR_A_TENSOR = """
+    PyTorch's maximum of two things wants two tensors, and 0 is a number. `relu` compares with 0 by itself.
+    """
+
+
+@feed_forward.crash(_NUMBER_FOR_A_TENSOR)
+def _max_of_number_and_tensor(x, w_up, b_up, w_down, b_down):
+    return torch.max(0, x @ w_up + b_up)
+
+
+@feed_forward.crash(_NUMBER_FOR_A_TENSOR)
+def _maximum_of_number_and_tensor(x, w_up, b_up, w_down, b_down):
+    return torch.maximum(0, x @ w_up + b_up)
+
+
+@feed_forward.crash(_NUMBER_FOR_A_TENSOR)
+def _maximum_of_tensor_and_number(x, w_up, b_up, w_down, b_down):
+    return torch.maximum(x @ w_up + b_up, 0)
+
+
 # --- 2 -------------------------------------------------------------------------------------------------
 
 
@@ -238,8 +265,8 @@ def straight_pieces():
         norms are left out.)
 
         Before you run anything: how many numbers does the feed-forward network hold, weights and biases
-        together, and what share is that of the numbers of both? Answer with a pair such as `(1000, 0.5)`. You
-        may use Python as a calculator.
+        together, and what share is that of the numbers of both? Answer with a pair such as
+        `(1000, 0.125)`, the share to three digits. You may use Python as a calculator.
         """,
     hints=(
         "A matrix from D to F has D · F entries; the matrix that leads back has as many.",
@@ -259,10 +286,19 @@ def straight_pieces():
         (16_384, 1 / 3): "That is the attention. The feed-forward network was asked for.",
         (33_280, 0.6701): "You gave both matrices a bias of 256. The second leads to 64 numbers, so its bias "
         "has 64.",
+        (32_896, 0.66753): "You gave both matrices a bias of 64. The first leads to 256 numbers, so its bias "
+        "has 256.",
+        (33_088, 2 / 3): "The count is right. Two thirds is the share without the biases; count them too.",
+        (33_088, 0.67): "The count is right, and so is the share, as far as it goes: give three digits.",
+        (33_088, 0.5): "The count is right. But the two do not share equally: divide it by the sum of both "
+        "counts.",
+        (0.66882, 33_088): "The two numbers are the other way round: first the count.",
+        (49_472, 0.66882): "The share is right. Your count is that of both together, the network and the "
+        "attention.",
         (8_192, 1 / 3): "You took both matrices as (64, 64). They lead to 256 hidden numbers and back.",
     },
-    otherwise="Not these numbers. Count D · F + F for the way up and F · D + D for the way down; the "
-    "attention beside it has 4 · D · D.",
+    otherwise="Not these numbers. Count the network's parts one by one, a matrix and a bias for the way up, "
+    "a matrix and a bias for the way down; then divide by the count of network and attention together.",
     form="a pair, (count, share)",
 )
 def where_the_weights_are():
@@ -308,12 +344,12 @@ def _linear_reference(
         off limits: it should be convolutions. Give back (B, T, D).
         """,
     hints=(
-        "Three axes are out of place for a convolution: `x.transpose(1, 2)` brings the tokens to the end. At "
-        "the end they go back.",
+        "For a convolution two axes of `x` stand in each other's place: `x.transpose(1, 2)` brings the "
+        "tokens to the end. When all is done they go back.",
         "The weight of a linear layer, (F, D), lacks the last axis, the width of the window. It is 1: "
         "`up_weight[:, :, None]` has the shape (F, D, 1).",
-        "`hidden = torch.conv1d(x, up_weight[:, :, None], up_bias).relu()` is half of it. The biases are as "
-        "they should be.",
+        "`torch.conv1d(turned, up_weight[:, :, None], up_bias).relu()` is half of it, where `turned` is `x` "
+        "with the tokens last. The biases are as they should be.",
     ),
     axes="B T D",
     inputs=_linear_layers,
@@ -437,6 +473,27 @@ def _input_not_swapped(x, up_weight, up_bias, down_weight, down_bias):
     layer keeps (output features, input features): no transpose, only an axis more.""")
 def _weight_turned(x, up_weight, up_bias, down_weight, down_bias):
     return torch.conv1d(x.transpose(1, 2), up_weight.T[:, :, None], up_bias)
+
+
+@as_convolutions.crash("""
+    The new axis of the weight stands first. It is the width of the window, and comes last:
+    `up_weight[:, :, None]`.""")
+def _window_first(x, up_weight, up_bias, down_weight, down_bias):
+    return torch.conv1d(x.transpose(1, 2), up_weight[None], up_bias)
+
+
+@as_convolutions.crash("""
+    The sentences, the first axis of `x`, went to the end. It is the tokens that belong there, and the
+    sentences stay in front: `x.transpose(1, 2)`.""")
+def _sentences_last(x, up_weight, up_bias, down_weight, down_bias):
+    return torch.conv1d(x.transpose(0, 2), up_weight[:, :, None], up_bias)
+
+
+@as_convolutions.crash("""
+    The second convolution wants the tokens last as well, and its input has them in the second place: leave
+    the hidden numbers as the first convolution gives them.""")
+def _hidden_swapped_back(x, up_weight, up_bias, down_weight, down_bias):
+    return torch.conv1d(_convolve(x, up_weight, up_bias), down_weight[:, :, None], down_bias)
 
 
 # --- 5 -------------------------------------------------------------------------------------------------
@@ -573,6 +630,14 @@ class _TanhInstead(TwoLayers.solve):
 
 
 @TwoLayers.slip("""
+    It bends now, but with the absolute value. This network was to have a `relu`; the line lacked something
+    else.""")
+class _AbsoluteInstead(TwoLayers.solve):
+    def forward(self, x):
+        return self.down_proj(self.up_proj(x).abs())
+
+
+@TwoLayers.slip("""
     The hidden numbers were both kept and cut off, and added up. Replace them by what `relu` gives back:
     `hidden = ...`.""")
 class _CutAndAdded(TwoLayers.solve):
@@ -587,6 +652,13 @@ class _CutAndAdded(TwoLayers.solve):
 class _ResidualAdded(TwoLayers.solve):
     def forward(self, x):
         return x + super().forward(x)
+
+
+@TwoLayers.crash("""
+    `nn.ReLU(...)` makes a layer; it does not cut anything off yet. `torch.relu` is the function for that.""")
+class _LayerForItsAnswer(TwoLayers.solve):
+    def forward(self, x):
+        return self.down_proj(nn.ReLU(self.up_proj(x)))
 
 
 # --- 6 -------------------------------------------------------------------------------------------------
@@ -671,6 +743,20 @@ def _multiplied_by_the_root(x):
 
 
 @gelu.slip("""
+    You divided by the root of 2 what the error function gives. It is x that is divided, before the error
+    function sees it.""")
+def _divided_outside(x):
+    return 0.5 * x * (1 + torch.erf(x) / 2**0.5)
+
+
+@gelu.slip("""
+    Your error function got x / 4, and `x / 2**1/2` is just that: a power comes before a division. The root
+    is `2**0.5`.""")
+def _root_without_brackets(x):
+    return 0.5 * x * (1 + torch.erf(x / 2**1 / 2))
+
+
+@gelu.slip("""
     The half is missing: `1 + erf` runs from 0 to 2, and a share from 0 to 1.""")
 def _half_missing(x):
     return x * (1 + torch.erf(x / 2**0.5))
@@ -709,6 +795,13 @@ def _half_of_the_erf(x):
 
 
 @gelu.slip("""
+    Only the 1 was multiplied by x and the half, and the `erf` added to that. Both stand in one bracket:
+    x · 0.5 · (1 + erf).""")
+def _bracket_missing(x):
+    return 0.5 * x + torch.erf(x / 2**0.5)
+
+
+@gelu.slip("""
     That is the height of the normal distribution at x. Asked is the share that lies below x.""")
 def _density(x):
     return x * torch.exp(-0.5 * x * x) / (2 * torch.pi) ** 0.5
@@ -724,6 +817,12 @@ def _relu_for_gelu(x):
     `math.erf` and `math.sqrt` take one number, and `x` is a table. `torch.erf` works on all of it.""")
 def _math_of_a_table(x):
     return float(x)
+
+
+@gelu.crash("""
+    `torch.sqrt` takes a tensor, and 2 is a number. Its root is `2**0.5`.""")
+def _root_of_a_number(x):
+    return torch.sqrt(2)
 
 
 # --- 7 -------------------------------------------------------------------------------------------------
@@ -772,7 +871,7 @@ def _math_of_a_table(x):
 )
 def silent_units():
     """A hidden sum is as often below 0 as above, so half of the numbers are 0: a token uses half of the
-    network. Four tokens that have nothing to do with each other leave 1 unit in 2 · 2 · 2 · 2 = 16 silent.
+    units. Four tokens that have nothing to do with each other leave 1 unit in 2 · 2 · 2 · 2 = 16 silent.
     """
     torch.manual_seed(0)
     layer, x = nn.Linear(512, 4096), torch.randn(4, 512)
@@ -906,6 +1005,31 @@ def _silu_only_at_the_end(x, w_gate, w_up, w_down):
 
 
 @swiglu.slip("""
+    You took `silu` of the input. It is the gate, `x @ w_gate`, that goes through it.""")
+def _silu_of_the_input(x, w_gate, w_up, w_down):
+    return (F.silu(x) @ w_gate * (x @ w_up)) @ w_down
+
+
+@swiglu.slip("""
+    Your gate is a tanh. SwiGLU has `silu`, z σ(z).""")
+def _tanh_gate(x, w_gate, w_up, w_down):
+    return ((x @ w_gate).tanh() * (x @ w_up)) @ w_down
+
+
+@swiglu.slip("""
+    Your gate is the `silu` of a sigmoid: one sigmoid too many. In z σ(z), z is `x @ w_gate` itself.""")
+def _sigmoid_before_the_silu(x, w_gate, w_up, w_down):
+    return (F.silu((x @ w_gate).sigmoid()) * (x @ w_up)) @ w_down
+
+
+@swiglu.slip("""
+    The network is right, but you add `x` to it. That residual connection belongs around it, in the layer of
+    a Transformer.""")
+def _gated_residual(x, w_gate, w_up, w_down):
+    return x + swiglu.solve(x, w_gate, w_up, w_down)
+
+
+@swiglu.slip("""
     These are the hidden numbers, F a token. One step is left: `w_down` leads back to D.""")
 def _gated_hidden_returned(x, w_gate, w_up, w_down):
     return F.silu(x @ w_gate) * (x @ w_up)
@@ -919,7 +1043,8 @@ def _softmax_gate(x, w_gate, w_up, w_down):
 
 
 @swiglu.crash("""
-    `gate * x` cannot work: the gate has F numbers a token and `x` has D. The gate meets `x @ w_up`.""")
+    F numbers a token meet D, as `x` has them. The gate meets `x @ w_up`, and in z σ(z) both z are
+    `x @ w_gate`: F numbers each.""")
 def _gate_meets_the_input(x, w_gate, w_up, w_down):
     return F.silu(x @ w_gate) * x
 
@@ -928,6 +1053,33 @@ def _gate_meets_the_input(x, w_gate, w_up, w_down):
     Gate and up are multiplied number by number, with `*`. Your `@` takes them for matrices.""")
 def _gate_as_a_matrix(x, w_gate, w_up, w_down):
     return F.silu(x @ w_gate) @ (x @ w_up)
+
+
+@swiglu.crash("""
+    Gate and up are multiplied number by number, with `*`. Your `@` gave a table of tokens by tokens, which
+    `w_down` cannot lead back.""")
+def _tokens_by_tokens(x, w_gate, w_up, w_down):
+    return (F.silu(x @ w_gate) @ (x @ w_up).mT) @ w_down
+
+
+@swiglu.crash("""
+    Rows of `x`, D numbers each, meet a matrix (D, F): as it is, not turned round.""")
+def _gate_turned(x, w_gate, w_up, w_down):
+    return x @ w_gate.T
+
+
+@swiglu.crash("""
+    D numbers a token, as `x` has them, meet F. In z σ(z) both z are `x @ w_gate`, and the gate meets
+    `x @ w_up`: F numbers each.""")
+def _input_for_the_sum(x, w_gate, w_up, w_down):
+    return x * torch.sigmoid(x @ w_gate)
+
+
+@swiglu.crash("""
+    `silu` is not in `torch` itself but in `torch.nn.functional`: `F.silu`, after
+    `from torch.nn import functional as F`.""")
+def _silu_in_torch(x, w_gate, w_up, w_down):
+    return torch.silu(x @ w_gate)
 
 
 # --- 9 -------------------------------------------------------------------------------------------------
@@ -953,20 +1105,25 @@ def _gate_as_a_matrix(x, w_gate, w_up, w_down):
         13_568: "That is rounded down. Rounded up it is one multiple of 256 more.",
         20_480: "That is the plain network's width. With three matrices as wide it would have half as many "
         "weights again.",
-        10_240: "That is one half of 20480: weights for four matrices in place of two. There are three.",
+        10_240: "That is one half of 20480. Three matrices of that width have three quarters of the plain "
+        "network's weights, not as many.",
         15_360: "That is three quarters of 20480. Three matrices share what two had: two thirds.",
         30_720: "Three halves is upside down: with more matrices, each must be smaller.",
         11_008: "That is the width of LLaMA 7B, whose D is 4096. Here D is 5120.",
         3_584: "You started from D. It is 4 D, the plain network's F, of which two thirds are taken.",
+        6_827: "That is one third of 20480. Three such matrices have only half the plain network's weights.",
+        54: "That is how many times 256 it is. Multiply back.",
+        53: "That many times 256 fit in whole. Rounded up it is once more; then multiply back.",
         13_696: "Rounded up, but to a multiple of 128.",
-        14_336: "A multiple of 256, but not the next one: 13653 lies closer.",
+        14_336: "A multiple of 256, but not the first one above the width with as many weights.",
     },
-    otherwise="Not that number. Take two thirds of 20480, and go up to the next multiple of 256.",
+    otherwise="Not that number. First find the F with which three matrices have as many weights as the plain "
+    "network's two; then go up to the next multiple of 256.",
     form="one whole number",
 )
 def width_of_the_gate():
     """Two thirds of 20480 are 13653 1/3, and the next multiple of 256 is 54 · 256 = 13824: the width that
-    LLaMA 13B has. So a gate costs no weights: the hidden numbers become fewer.
+    LLaMA 13B has. So a gate costs hardly any weights: the hidden numbers become fewer.
     """
     return -(-2 * 20480 // (3 * 256)) * 256
 
@@ -1001,15 +1158,19 @@ def width_of_the_gate():
         (800, 1568): "The two numbers are the other way round: first all weights.",
         (1552, 784): "You gave the router 16 weights. It leads from D = 8 numbers to four scores.",
         (416, 416): "That is the router and one expert. There are four of them, and a token meets two.",
+        (1536, 800): "The second is right. In all, the router counts too: 8 · 4 more.",
+        (1568, 384): "In all is right. You gave the token one expert and no router; it meets two, and the "
+        "router.",
+        (1024, 512): "You gave each expert two matrices, and a gated one has three. The router counts too.",
         (1568, 1184): "In all is right. You gave the token three experts; it goes to its best two.",
     },
-    otherwise="Not these numbers. The router has 8 · 4 weights, an expert 3 · 8 · 16; there are four "
-    "experts, and a token meets two.",
+    otherwise="Not these numbers. Count the router and one expert, each for itself; then ask how often each "
+    "counts in all, and how often for one token.",
     form="a pair, (in all, for one token)",
 )
 def weights_that_a_token_meets():
     """32 for the router and 384 for each expert: 1568 in all, 800 for one token. That is what makes experts
-    attractive: weights grow with their number, the work for a token does not. Both numbers should be told.
+    attractive: weights grow with their number, the work for a token hardly. Both numbers should be told.
     """
     router, expert = 8 * 4, 3 * 8 * 16
     return router + 4 * expert, router + 2 * expert
@@ -1119,6 +1280,50 @@ def _choice_alone(scores, top_k):
 
 
 @route.slip("""
+    You divided the chosen scores by their sum, without `exp`: a negative score then makes a negative weight.
+    A softmax does both.""")
+def _divided_by_the_sum(scores, top_k):
+    best, chosen = scores.topk(top_k)
+    return torch.zeros_like(scores).scatter(-1, chosen, best / best.sum(-1, keepdim=True))
+
+
+@route.slip("""
+    Your table holds nothing but zeros: no weight arrived in it. `scatter` leaves its tensor as it is and
+    gives back a new one, which must be kept.""")
+def _only_zeros(scores, top_k):
+    return torch.zeros_like(scores)
+
+
+@route.slip("""
+    The experts that were not chosen keep their scores. The table begins with zeros.""")
+def _scores_kept(scores, top_k):
+    best, chosen = scores.topk(top_k)
+    return scores.scatter(-1, chosen, best.softmax(-1))
+
+
+@route.slip("""
+    The chosen experts were struck out, and the others share the weights. It is the others that get none.""")
+def _chosen_struck_out(scores, top_k):
+    return scores.masked_fill(_chosen(scores, top_k), -torch.inf).softmax(-1)
+
+
+@route.slip("""
+    You choose two experts, whatever `top_k` is.""")
+def _always_two(scores, top_k):
+    return route.solve(scores, min(2, scores.shape[-1]))
+
+
+@route.slip("""
+    All tokens got the same row: `table[..., chosen] = weights` writes every token's weights into every row.
+    `scatter` pairs them row by row.""")
+def _every_row_alike(scores, top_k):
+    best, chosen = scores.topk(top_k)
+    table = torch.zeros_like(scores)
+    table[..., chosen] = best.softmax(-1)
+    return table
+
+
+@route.slip("""
     You chose the experts with the smallest scores. `topk` gives the largest, unless told `largest=False`.""")
 def _worst_chosen(scores, top_k):
     worst, chosen = scores.topk(top_k, largest=False)
@@ -1139,6 +1344,14 @@ def _experts_choose(scores, top_k):
     kept = torch.zeros_like(scores)
     kept = kept.scatter(1, scores.topk(min(top_k, scores.shape[1]), dim=1).indices, 1.0).bool()
     return scores.masked_fill(~kept, -torch.inf).softmax(-1)
+
+
+@route.slip("""
+    The experts choose tokens here, and share themselves out over them: `topk` and softmax run over the
+    tokens. Both belong to the experts, the last axis.""")
+def _experts_choose_and_share(scores, top_k):
+    best, chosen = scores.topk(min(top_k, scores.shape[1]), dim=1)
+    return torch.zeros_like(scores).scatter(1, chosen, best.softmax(1))
 
 
 @route.slip("""
@@ -1203,6 +1416,32 @@ def _both_at_once(scores, top_k):
     return scores.topk(top_k).softmax(-1)
 
 
+@route.crash("""
+    `scatter` takes the places before the weights: `.scatter(-1, places, weights)`. Places are whole
+    numbers.""")
+def _weights_for_places(scores, top_k):
+    best, chosen = scores.topk(top_k)
+    return torch.zeros_like(scores).scatter(-1, best.softmax(-1), chosen)
+
+
+@route.crash("""
+    The table and the weights are of two types. `torch.zeros_like(scores)` has the type of the scores;
+    `torch.zeros(...)` is float32.""")
+def _table_of_another_type(scores, top_k):
+    best, chosen = scores.topk(top_k)
+    return torch.zeros(scores.shape).scatter(-1, chosen, best.softmax(-1))
+
+
+@route.crash("""
+    `table[chosen]` picks along the first axis of the table, the sentences. The places are along the last:
+    `scatter` writes there.""")
+def _places_along_the_first_axis(scores, top_k):
+    best, chosen = scores.topk(top_k)
+    table = torch.zeros_like(scores)
+    table[chosen] = best.softmax(-1)
+    return table
+
+
 # --- 12 ------------------------------------------------------------------------------------------------
 
 
@@ -1228,8 +1467,8 @@ def _balance_reference(scores: np.ndarray, top_k: int) -> np.ndarray:
 @chapter.implement(
     title="A loss that spreads the load",
     statement=r"""
-        Left alone, a router soon sends all tokens to the same few experts. A small term in the loss works
-        against it. For each layer it is
+        Left alone, a router may come to send all tokens to the same few experts. A small term in the loss
+        works against it. For each layer it is
 
         $$E \sum_{e=1}^{E} f_e\, P_e$$
 
@@ -1261,7 +1500,7 @@ def balance_loss(scores, top_k):
     # What it did: the share of all T · k choices in the layer that fell on each expert, (L, E).
     choices = scores.topk(top_k, dim=-1).indices.flatten(1)
     shares = nn.functional.one_hot(choices, n_experts).to(scores.dtype).mean(dim=1)
-    # Even use gives 1; a single expert that is chosen and wanted by all gives E.
+    # Even use gives 1; with one choice a token, an expert that is chosen and wanted by all gives E.
     return n_experts * (shares * probabilities).sum(dim=-1)
 
 
@@ -1292,17 +1531,43 @@ def _choices_not_shared(scores, top_k):
 
 
 @balance_loss.slip("""
-    Your loss is T times too large: you counted the choices. Divide the counts by T times `top_k`, so that
-    they become shares.""")
+    Your loss is T times too large: one of the two factors is a sum over the tokens. The shares of the choices
+    sum to 1 over the experts, and so do the mean probabilities.""")
 def _counts(scores, top_k):
     return scores.shape[1] * _balance(_shares(scores, top_k), _means(scores))
 
 
 @balance_loss.slip("""
-    Your loss is T times `top_k` too large: you counted the choices. Divide the counts by T times `top_k`, so
-    that they become shares.""")
+    Your loss is T times `top_k` too large: counts stand where shares are meant. The shares of the choices sum
+    to 1 over the experts, and so do the mean probabilities.""")
 def _counts_of_all(scores, top_k):
     return top_k * scores.shape[1] * _balance(_shares(scores, top_k), _means(scores))
+
+
+@balance_loss.slip("""
+    Your loss is T times T times `top_k` too large: both factors are sums over the tokens. The shares of the
+    choices sum to 1 over the experts, and so do the mean probabilities.""")
+def _sums_of_both(scores, top_k):
+    return top_k * scores.shape[1] ** 2 * _balance(_shares(scores, top_k), _means(scores))
+
+
+@balance_loss.slip("""
+    Your loss is E times E too small: the sum over the experts is multiplied by E, not divided.""")
+def _divided_by_the_number(scores, top_k):
+    return _balance(_shares(scores, top_k), _means(scores)) / scores.shape[-1] ** 2
+
+
+@balance_loss.slip("""
+    You multiplied by `top_k`. The factor in front is E, the number of experts.""")
+def _choices_for_experts(scores, top_k):
+    return top_k * (_shares(scores, top_k) * _means(scores)).sum(-1)
+
+
+@balance_loss.slip("""
+    You multiplied by T, the number of tokens. The factor in front is E, the number of experts: the last
+    axis.""")
+def _tokens_for_experts(scores, top_k):
+    return scores.shape[1] * (_shares(scores, top_k) * _means(scores)).sum(-1)
 
 
 @balance_loss.slip("""
@@ -1310,6 +1575,20 @@ def _counts_of_all(scores, top_k):
     expert.""")
 def _probabilities_squared(scores, top_k):
     return _balance(_means(scores), _means(scores))
+
+
+@balance_loss.slip("""
+    You squared the shares of the choices, so nothing has a gradient. One of the two factors is the mean
+    probability.""")
+def _shares_squared(scores, top_k):
+    return _balance(_shares(scores, top_k), _shares(scores, top_k))
+
+
+@balance_loss.slip("""
+    Your loss is E, whatever the scores: you summed shares and probabilities over the experts, each for
+    itself, and got 1 and 1. First multiply the two, expert by expert, then sum.""")
+def _summed_apart(scores, top_k):
+    return _balance(_shares(scores, top_k), _means(scores) * 0 + 1)
 
 
 @balance_loss.slip("""
@@ -1345,6 +1624,20 @@ def _scores_for_probabilities(scores, top_k):
 def _averaged_too_late(scores, top_k):
     product = _chosen(scores, top_k) / top_k * scores.softmax(-1)
     return scores.shape[-1] * product.mean(1).sum(-1)
+
+
+@balance_loss.slip("""
+    You multiplied before you averaged over the tokens: choice times probability, token by token. First
+    average each over the tokens, then multiply; and a token's choices are `top_k`, so divide by that too.""")
+def _averaged_too_late_and_not_shared(scores, top_k):
+    return top_k * _averaged_too_late(scores, top_k)
+
+
+@balance_loss.slip("""
+    Your shares are the mean weights of the chosen experts. Count instead how often each was chosen, whatever
+    its weight.""")
+def _weights_for_shares(scores, top_k):
+    return _balance(route.solve(scores, top_k).mean(1), _means(scores))
 
 
 @balance_loss.slip("""
@@ -1391,6 +1684,13 @@ def _mean_of_whole_numbers(scores, top_k):
     return F.one_hot(scores.topk(top_k).indices, scores.shape[-1]).mean(1)
 
 
+@balance_loss.crash("""
+    `@` takes two tables (L, E) for matrices. Shares and mean probabilities are multiplied entry by entry,
+    with `*`, and summed over the experts.""")
+def _shares_as_a_matrix(scores, top_k):
+    return _shares(scores, top_k) @ _means(scores)
+
+
 # --- 13 ------------------------------------------------------------------------------------------------
 
 
@@ -1427,7 +1727,7 @@ def _experts_reference(
         softmax over the `top_k` scores of the router.
 
         Make `router`, a layer `nn.Linear(d_model, n_experts, bias=False)`, and `experts`, an
-        `nn.ModuleList` of `n_experts` networks
+        `nn.ModuleList` of `n_experts` networks, each with weights of its own:
 
         `nn.Sequential(nn.Linear(d_model, d_ff), nn.ReLU(), nn.Linear(d_ff, d_model))`.
 
@@ -1595,6 +1895,57 @@ class _LastPartOnly(_Mixture):
 
 
 @Experts.slip("""
+    The experts' inputs are weighted: `expert(weight * x)`. Let each expert see `x` as it is, and weight its
+    answer.""")
+class _InputsWeighted(_Mixture):
+    def forward(self, x):
+        shares = self.shares(self.router(x))
+        return sum(expert(shares[..., e : e + 1] * x) for e, expert in enumerate(self.experts))
+
+
+@Experts.slip("""
+    Only the first `top_k` experts of the list can answer. Which ones are chosen differs from token to token:
+    the loop runs over all of them.""")
+class _FirstExpertsOnly(_Mixture):
+    def shares(self, scores):
+        shares = super().shares(scores)
+        return torch.where(torch.arange(scores.shape[-1]) < self.top_k, shares, 0)
+
+
+@Experts.slip("""
+    You choose two experts, whatever `top_k` is. Keep it in `__init__`, and use `self.top_k`.""")
+class _AlwaysTwo(_Mixture):
+    def shares(self, scores):
+        return _always_two(scores, self.top_k)
+
+
+@Experts.slip("""
+    All tokens got the experts of the first one. Each token has a choice of its own.""")
+class _ChoiceOfTheFirst(_Mixture):
+    def shares(self, scores):
+        best, chosen = scores.topk(self.top_k)
+        return torch.zeros_like(scores).scatter(-1, chosen[:1, :1].expand(chosen.shape), best.softmax(-1))
+
+
+@Experts.slip("""
+    Your experts bend with a GELU. Here they have a `relu`.""")
+class _GeluExperts(_Mixture):
+    def forward(self, x):
+        shares = self.shares(self.router(x))
+        answers = [expert[2](F.gelu(expert[0](x))) for expert in self.experts]
+        return (shares[..., None] * torch.stack(answers, dim=-2)).sum(-2)
+
+
+@Experts.slip("""
+    Your softmax runs over the sentences, the first axis. Each token shares itself out over its experts, the
+    last axis.""")
+class _SharesOverSentences(_Mixture):
+    def shares(self, scores):
+        best, chosen = scores.topk(self.top_k)
+        return torch.zeros_like(scores).scatter(-1, chosen, best.softmax(0))
+
+
+@Experts.slip("""
     The answers of the experts are divided by `top_k` once more. The weights sum to 1 already: their sum is
     the average.""")
 class _DividedAgain(_Mixture):
@@ -1602,17 +1953,44 @@ class _DividedAgain(_Mixture):
         return super().shares(scores) / self.top_k
 
 
-@Experts.crash("""
+_KEEP_THE_COUNT = """
     `top_k` is known in `__init__` only: keep it there, `self.top_k = top_k`, and use `self.top_k` in
-    `forward`.""")
+    `forward`.
+    """
+
+
+@Experts.crash(_KEEP_THE_COUNT)
 class _CountNotKept(_Mixture):
     def shares(self, scores):
         raise NameError("name 'top_k' is not defined")
 
 
+@Experts.crash(_KEEP_THE_COUNT)
+class _CountNotFound(_Mixture):
+    def shares(self, scores):
+        raise AttributeError("'Experts' object has no attribute 'top_k'")
+
+
 @Experts.crash("""
-    The weight of an expert is (B, T) and its answer (B, T, D): give the weight an axis of length 1 at the
-    end, `shares[..., e : e + 1]` or `keepdim=True`.""")
+    A list of networks takes one whole number, and you gave it a whole table: each token has experts of its
+    own. Loop over the experts, and let the weight 0 drop those that were not chosen.""")
+class _TableForANumber(_Mixture):
+    def forward(self, x):
+        chosen = self.router(x).topk(self.top_k).indices
+        return self.experts[chosen[..., 0]](x)
+
+
+@Experts.crash("""
+    Weights of E experts a token meet an answer with D numbers. One expert has one weight a token, in the last
+    axis: `shares[..., e : e + 1]`. (`shares[e]` has all weights of one sentence.)""")
+class _AllWeightsForAnExpert(_Mixture):
+    def forward(self, x):
+        return self.shares(self.router(x))[0] * self.experts[0](x)
+
+
+@Experts.crash("""
+    To multiply an expert's answer, (B, T, D), its weight must be (B, T, 1), one number a token:
+    `shares[..., e : e + 1]`, or a sum with `keepdim=True`.""")
 class _WeightWithoutAxis(_Mixture):
     def forward(self, x):
         return self.shares(self.router(x))[..., 0] * self.experts[0](x)
