@@ -189,7 +189,6 @@ EQUIVALENT = {
     "CausalBlock": {
         f"{SQUARE}.tril().detach()": "a mask has no gradient",
         f"{SQUARE}.detach().tril()": "a mask has no gradient",
-        "return weights @ v + x": "a sum does not care for the order",
         "scores = q @ k.transpose(1, -1) / q.shape[-1] ** 0.5": "of three axes, 1 is -2",
         **{
             f"scores = q @ k.transpose(-2, -1) / {name}.shape[-1] ** 0.5": "all are as wide as the model"
@@ -232,7 +231,7 @@ def test_a_boolean_mask_is_called_so():
 
 
 def test_a_mask_that_no_slip_knows_is_shown_in_ones_and_zeros():
-    shown = repr(ex.causal.check(lambda T, S: torch.ones(T, S, dtype=torch.bool).triu(1)))
+    shown = repr(ex.causal.check(lambda T, S: torch.ones(T, S, dtype=torch.bool).triu(2)))
     assert "expected True, given False" in shown and "1.000" not in shown
     assert "n_queries = 2, n_keys = 3:" in shown  # no precision where there are no real numbers
 
@@ -263,12 +262,18 @@ def replaced_by_where(scores, mask):
     return torch.where(weights.isnan(), 0.0, weights)
 
 
+def divided_by_a_sum_of_zero(scores, mask):
+    e = scores.exp() * mask
+    return (e / e.sum(-1, keepdim=True)).masked_fill(~mask, 0.0)
+
+
 def filled_before_and_replaced(scores, mask):
     return scores.masked_fill(~mask, -torch.inf).softmax(-1).nan_to_num(0.0)
 
 
 def test_other_ways_to_nan_in_the_gradient_get_the_sentence_about_it():
-    assert "the gradient still holds NaN" in ex.masked_softmax.check(replaced_by_where).message
+    for answer in (replaced_by_where, divided_by_a_sum_of_zero):
+        assert "the gradient still holds NaN" in ex.masked_softmax.check(answer).message
     # masked_fill alone keeps the NaN from getting out, so this one is right
     assert ex.masked_softmax.check(filled_before_and_replaced)
 
@@ -285,6 +290,12 @@ def test_the_layers_needed_are_what_reach_says():
     assert [bool(masks.reach(mask, n)[30, 9]) for n in (10, 11)] == [False, True]
 
 
+def test_the_right_row_in_booleans_is_not_called_wrong():
+    row = masks.causal_mask(2, 5)[0, 0, 0]
+    assert "in True and False" in ex.first_of_two.check(row).message
+    assert ex.first_of_two.check(row.int())
+
+
 def test_the_first_of_two_rows_is_the_package_s():
     assert tuple(masks.causal_mask(2, 5)[0, 0, 0].int().tolist()) == ex.first_of_two.expected
 
@@ -292,14 +303,15 @@ def test_the_first_of_two_rows_is_the_package_s():
 # --- measurements --------------------------------------------------------------------------------------
 
 
-def shares(seed, *, longest=False, padded_rows=True, either=False, upside_down=False, n_batches=1000):
+def shares(seed, *, longest=False, padded_rows=True, either=False, upside_down=False, future=False, size=16):
     random = torch.Generator().manual_seed(seed)
     keys, pairs = [], []
-    for _ in range(n_batches):
-        lengths = torch.randint(1, 65, (16,), generator=random)
+    for _ in range(1000):
+        lengths = torch.randint(1, 65, (size,), generator=random)
         T = 64 if longest else int(lengths.max())
         real = masks.padding_mask((torch.arange(T) < lengths[:, None]).int(), 0)
         pair = real | masks.causal_mask(T) if either else real & masks.causal_mask(T)
+        pair = real if future else pair
         pair = pair if padded_rows else pair & real.mT
         keys.append((~real if upside_down else real).float().mean())
         pairs.append((~pair if upside_down else pair).float().mean())
@@ -314,8 +326,11 @@ def test_any_honest_measurement_lands_in_the_range(seed):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"longest": True}, "You padded to 64"),
+        ({"longest": True}, "Your tables are 64 long, or nearly"),
+        ({"size": 64}, "Your tables are 64 long, or nearly"),
+        ({"size": 1}, "Every key is real"),
         ({"either": True}, "`&`, not `|`"),
+        ({"padded_rows": False, "future": True}, "the future is seen"),
         ({"padded_rows": False}, "padded queries count for nothing"),
         ({"upside_down": True}, "These are the shares of False"),
     ],

@@ -36,8 +36,8 @@ def _square(n: int) -> torch.Tensor:
     title="The newest two of five",
     statement="""
         A model writes and keeps the keys of its five tokens. It now asks with the newest two only, so there
-        are 2 queries and 5 keys, and the mask is `causal_mask(2, 5)`, which stands in the corner at the
-        bottom right: the last query belongs to the last key.
+        are 2 queries and 5 keys, and the mask is `causal_mask(2, 5)`, aligned at the bottom right: the last
+        query stands at the last key.
 
         Before you run anything: what does the first of its two rows hold? Answer with five numbers, 1 for
         True and 0 for False.
@@ -54,13 +54,22 @@ def _square(n: int) -> torch.Tensor:
         (1, 1, 1, 1, 1): "That is the second row. The first query stands one place before the last key, and "
         "that key lies in its future.",
         (0, 0, 0, 0, 1): "That is the mask upside down: 1 where the key is hidden. True = may attend.",
-        (1, 1, 1, 0, 0): "Here the query does not see its own place. It sees the keys up to and with it.",
+        (1, 1, 1, 0, 0): "Here the query does not see its own place, number 3. It sees the keys up to its "
+        "own place, that one included.",
+        (
+            True,
+            True,
+            True,
+            True,
+            False,
+        ): "That is the row, in True and False. Write it in numbers, 1 for True and 0 for False.",
         (0, 0, 0, 1, 0): "That is its own place alone. A causal mask shows the whole past as well.",
         (1, 1, 0, 0, 0): "That is the second row of a triangle in the top left corner. You were asked for "
         "the first row, and the queries stand at the places 3 and 4.",
         (0, 0, 0, 1, 1): "That is its own place and the future. It is the past that may be seen.",
     },
-    otherwise="Not that row. The two queries stand at the places 3 and 4; the first sees the places 0 to 3.",
+    otherwise="Not that row. It has five numbers, one for each key, 1 where the first of the two queries may "
+    "look. At which place does this query stand, and which keys lie up to there?",
     form="a tuple of five numbers, each 0 or 1",
 )
 def first_of_two():
@@ -184,14 +193,66 @@ def _four_axes(n_queries, n_keys):
     return _ones(n_queries, n_keys).tril(n_keys - n_queries)[None, None]
 
 
+@causal.slip("""
+    Your triangle lies on the wrong side of the diagonal, the side of the future, and starts in the top left
+    corner. The past of a query lies on the left, and the last query should stand at the last key.""")
+def _wrong_side_top_left(n_queries, n_keys):
+    return _ones(n_queries, n_keys).triu()
+
+
+@causal.slip("""
+    Your mask says True in the future of a query and False in its past, and its diagonal starts in the top
+    left corner. Here True = may attend, and the last query should stand at the last key.""")
+def _true_is_hidden_top_left(n_queries, n_keys):
+    return _ones(n_queries, n_keys).triu(1)
+
+
+@causal.slip("""
+    Right, as long as there are no more queries than keys. With more, S - T is below 0, and you gave it the
+    other sign: the first queries see keys that they should not.""")
+def _sign_of_the_diagonal_lost(n_queries, n_keys):
+    return _ones(n_queries, n_keys).tril(abs(n_keys - n_queries))
+
+
+@causal.slip("""
+    Right, as long as there are no more queries than keys. With more, S - T is below 0, and your triangle
+    starts in the top left corner again: the first queries should see nothing.""")
+def _diagonal_from_zero_on(n_queries, n_keys):
+    return _ones(n_queries, n_keys).tril(max(0, n_keys - n_queries))
+
+
+@causal.slip("""
+    Right, as long as there are no more queries than keys. With more, a first query has fewer than 0 keys to
+    see, and a slice that ends at a number below 0 counts from the end: let it end at 0.""")
+def _slice_that_ends_below_zero(n_queries, n_keys):
+    mask = torch.zeros(n_queries, n_keys, dtype=torch.bool)
+    for t in range(n_queries):
+        mask[t, : n_keys - n_queries + t + 1] = True
+    return mask
+
+
+@causal.slip("""
+    You took rows from the top of a triangle S by S. The queries are the newest tokens: with more keys than
+    queries they are its last rows, and with fewer keys it has not rows enough.""")
+def _first_rows_of_the_square(n_queries, n_keys):
+    return _ones(n_keys, n_keys).tril()[:n_queries]
+
+
+@causal.slip("""
+    Right, as long as there are no more queries than keys. With more, a triangle S by S has not enough rows:
+    the first queries, which see nothing, are missing.""")
+def _last_rows_of_the_square(n_queries, n_keys):
+    return _ones(n_keys, n_keys).tril()[-n_queries:]
+
+
 # --- 3 -------------------------------------------------------------------------------------------------
 
 
 @chapter.predict(
     title="The same mask, handed to PyTorch's layer",
     statement="""
-        You make `mask = causal_mask(4)[0, 0]`, True = may attend, and hand it to PyTorch's own layer:
-        `nn.MultiheadAttention(...)(x, x, x, attn_mask=mask)`, for an `x` of four tokens.
+        You make `mask = causal_mask(4)[0, 0]`, True = may attend, and hand it to PyTorch's own layer,
+        `outputs, weights = nn.MultiheadAttention(...)(x, x, x, attn_mask=mask)`, for an `x` of four tokens.
 
         Before you run anything: what becomes of the four outputs?
         """,
@@ -352,6 +413,13 @@ def _tilde_on_numbers(mask, convention):
     return ~mask
 
 
+@may_attend.crash("""
+    Python's `and`, `or`, `not` and `if` ask for one truth value, and a table holds many. `&`, `|` and `~`
+    work entry by entry.""")
+def _not_for_tilde(mask, convention):
+    return not mask
+
+
 # --- 5 -------------------------------------------------------------------------------------------------
 
 
@@ -376,9 +444,9 @@ def _padding_reference(tokens: np.ndarray, pad_id: int) -> np.ndarray:
     title="The padding mask",
     statement="""
         Sentences of different lengths share a table `tokens` of ids, shape (B, S); the short ones are filled
-        up with `pad_id`, which may be any number. Write the mask that hides the padding from every query of
-        every head: boolean, True = may attend, of shape (B, 1, 1, S), so that it broadcasts to scores
-        (B, H, T, S).
+        up with `pad_id`, which may be any number, at the end or, in some tables, at the start. Write the mask
+        that hides the padding from every query of every head: boolean, True = may attend, of shape
+        (B, 1, 1, S), so that it broadcasts to scores (B, H, T, S).
         """,
     hints=(
         "First without thinking of axes: which entries of `tokens` are real tokens? That is one comparison.",
@@ -478,6 +546,28 @@ def _last_place_hidden(tokens, pad_id):
     return (torch.arange(tokens.shape[1]) < tokens.shape[1] - 1).expand_as(tokens)[:, None, None, :]
 
 
+@padding.slip("""
+    You hid everything from the first padding on. In some tables the filling stands at the start, and the
+    words come after it: compare each entry with `pad_id`.""")
+def _from_the_first_padding_on(tokens, pad_id):
+    return ((tokens == pad_id).cumsum(-1) == 0)[:, None, None, :]
+
+
+@padding.slip("""
+    You show as many places as a sentence has real tokens, and always the first ones. In some tables the
+    filling stands at the start: compare each entry with `pad_id`.""")
+def _counted_from_the_left(tokens, pad_id):
+    lengths = (tokens != pad_id).sum(-1, keepdim=True)
+    return (torch.arange(tokens.shape[1]) < lengths)[:, None, None, :]
+
+
+@padding.slip("""
+    The entries are right, and you repeated them, a row for each query. One row serves all queries: leave that
+    axis 1 long.""")
+def _a_row_for_each_query(tokens, pad_id):
+    return (tokens != pad_id)[:, None, None, :].expand(-1, -1, tokens.shape[1], -1)
+
+
 # --- 6 -------------------------------------------------------------------------------------------------
 
 
@@ -493,8 +583,8 @@ def _decoder_reference(tokens: np.ndarray, pad_id: int) -> np.ndarray:
     title="Causal and without padding",
     statement="""
         A decoder needs both: a token sees neither what comes after it nor any padding. Write the mask for a
-        table `tokens` of ids, shape (B, T), filled up with `pad_id`: boolean, True = may attend, of shape
-        (B, 1, T, T). The triangle is the same for all sentences, the padding is not.
+        table `tokens` of ids, shape (B, T), filled up with `pad_id` as in exercise 5: boolean, True = may
+        attend, of shape (B, 1, T, T). The triangle is the same for all sentences, the padding is not.
         """,
     hints=(
         "You have both parts already: the triangle (T, T) from exercise 2, the padding (B, 1, 1, T) from "
@@ -631,6 +721,58 @@ def _padding_without_axes(tokens, pad_id):
     return _both(tokens, pad_id)[0] & (tokens != pad_id)
 
 
+@decoder_mask.slip("""
+    The triangle alone is the same for all sentences: its shape, (1, 1, T, T), lacks B. Combine it with the
+    padding mask, (B, 1, 1, T).""")
+def _triangle_with_axes_of_one(tokens, pad_id):
+    return _both(tokens, pad_id)[0][None, None]
+
+
+@decoder_mask.slip("""
+    `&` binds more tightly than `!=`: `triangle & tokens != pad_id` compares `triangle & tokens` with
+    `pad_id`. Put the comparison into brackets.""")
+def _and_before_the_comparison(tokens, pad_id):
+    return (_both(tokens, pad_id)[0] & tokens[:, None, None, :]) != pad_id
+
+
+@decoder_mask.slip("""
+    `&` binds more tightly than `!=`: `tokens != pad_id & triangle` compares the tokens with
+    `pad_id & triangle`. Put the comparison into brackets.""")
+def _and_before_the_comparison_too(tokens, pad_id):
+    return tokens[:, None, None, :] != (pad_id & _both(tokens, pad_id)[0])
+
+
+@decoder_mask.slip("""
+    Each padded token still sees itself: your diagonal is True whatever stands there. Here nobody sees
+    padding, not even the padding.""")
+def _padding_sees_itself(tokens, pad_id):
+    past, real = _both(tokens, pad_id)
+    return past & (real | torch.eye(len(past), dtype=torch.bool))
+
+
+@decoder_mask.crash("""
+    Python's `and`, `or`, `not` and `if` ask for one truth value, and a table holds many. `&`, `|` and `~`
+    work entry by entry.""")
+def _python_s_and(tokens, pad_id):
+    past, real = _both(tokens, pad_id)
+    return past and real
+
+
+@decoder_mask.crash("""
+    `&` works on booleans, and one of your tables holds real numbers: so does `torch.ones(T, T)`, unless it is
+    given `dtype=torch.bool`.""")
+def _triangle_of_real_numbers(tokens, pad_id):
+    past, real = _both(tokens, pad_id)
+    return past.float() & real
+
+
+@decoder_mask.crash("""
+    You call an exercise, such as `ex.causal`, as if it were your function. Your own has the bare name,
+    `causal`, once its cell has run.""")
+def _exercise_called(tokens, pad_id):
+    return causal(tokens.shape[1], tokens.shape[1]) & padding(tokens, pad_id)
+
+
 # --- 7 -------------------------------------------------------------------------------------------------
 
 
@@ -699,16 +841,16 @@ def masked_softmax(scores, mask):
 
 
 @masked_softmax.slip("""
-    The values are right and the gradient still holds NaN: it comes out of the softmax of a row that sees
-    nothing, and passes on to `scores`. Hide the scores with `masked_fill`, which lets no gradient through
-    where it filled, and fill the weights with 0 in the same places.""")
+    The values are right and the gradient still holds NaN: in a row that sees nothing a NaN is made on
+    the way, and what is put over it afterwards mends the values only. Hide the scores with `masked_fill`,
+    which lets no gradient through where it filled, and fill the weights with 0 in the same places.""")
 def _nan_on_the_way_back(scores, mask):
     return _AddedUp.masked_softmax(scores, mask)
 
 
 @masked_softmax.slip("""
-    A row that sees nothing gives NaN now: somewhere 0 is divided by 0. Its weights should be 0:
-    `masked_fill(~mask, 0.0)` after the softmax.""")
+    A row that sees nothing gives NaN now: somewhere 0 is divided by 0. Its weights should be 0. Fill the
+    scores before the softmax and the weights after it, both where the mask is False.""")
 def _nan_in_the_open(scores, mask):
     return scores.masked_fill(~mask, -torch.inf).softmax(-1)
 
@@ -764,6 +906,14 @@ def _hidden_score_and_weight_zero(scores, mask):
     last axis; that was right.""")
 def _down_the_columns(scores, mask):
     return scores.masked_fill(~mask, -torch.inf).softmax(0).masked_fill(~mask, 0.0)
+
+
+@masked_softmax.slip("""
+    Hidden scores took part in the exponentials or their sum, and where they are far above the others, these
+    are lost beside them. Hide the scores before the softmax, with minus infinity.""")
+def _divided_again(scores, mask):
+    weights = scores.softmax(-1) * mask
+    return weights / weights.sum(-1, keepdim=True).clamp_min(1e-9)
 
 
 # --- 8 -------------------------------------------------------------------------------------------------
@@ -902,6 +1052,54 @@ def _axis_too_many(logits, tokens):
     return _losses(logits[:, :-1], tokens[:, 1:])[..., None]
 
 
+@next_token_loss.slip("""
+    You rolled the tokens the wrong way: each output is judged by the token before the one it has just seen,
+    and the first by the last of its sentence. It is the next token that should be guessed.""")
+def _rolled_the_wrong_way(logits, tokens):
+    return _losses(logits, tokens.roll(1, 1))[:, :-1]
+
+
+@next_token_loss.slip("""
+    Shifted twice: each output is judged by the token after the next, and a place is missing. The next token,
+    number t + 1, is asked for.""")
+def _shifted_twice(logits, tokens):
+    return _losses(logits[:, :-2], tokens[:, 2:])
+
+
+@next_token_loss.slip("""
+    You added 1 to the ids. The next token is not the next word of the vocabulary: it is what stands one place
+    further on in `tokens`.""")
+def _next_id(logits, tokens):
+    return _losses(logits, (tokens + 1) % logits.shape[-1])[:, :-1]
+
+
+@next_token_loss.slip("""
+    You cut a sentence off, the first axis. It is places that have no partner: the second axis, (B, T).""")
+def _sentences_cut(logits, tokens):
+    return _losses(logits[:-1], tokens[1:])
+
+
+@next_token_loss.slip("""
+    The tokens are right, but you took a mean over the places of each sentence. Here each place keeps its own
+    loss: (B, T - 1).""")
+def _mean_of_each_sentence(logits, tokens):
+    return _losses(logits[:, :-1], tokens[:, 1:]).mean(-1)
+
+
+@next_token_loss.slip("""
+    Right, but in bits: you took logarithms to the base 2. A nat belongs to the natural logarithm, and that is
+    what `log_softmax` gives.""")
+def _in_bits(logits, tokens):
+    return _losses(logits[:, :-1], tokens[:, 1:]) / np.log(2)
+
+
+@next_token_loss.crash("""
+    `gather` takes an index with as many axes as the tensor that it picks from: `targets[..., None]` has
+    three. That line was right.""")
+def _index_without_its_axis(logits, tokens):
+    return -logits[:, :-1].log_softmax(-1).gather(-1, tokens[:, 1:])
+
+
 # --- 9 -------------------------------------------------------------------------------------------------
 
 
@@ -925,17 +1123,19 @@ def _axis_too_many(logits, tokens):
         "places a layer.",
         6: "That would be four places a layer, the whole window. But half of it lies in the future, and the "
         "causal mask took that away: two places are left.",
-        5: "That would be four places a layer, and not quite there. Half of the window lies in the future, "
-        "which the causal mask took away.",
+        5: "Even at four places a layer, the whole window, 5 layers would not be enough for 21 places. And "
+        "half of the window lies in the future, which the causal mask took away.",
         10: "After 10 layers news has travelled 20 places, to place 29 from place 9. One is missing.",
         10.5: "There is no half a layer: how many whole ones are needed for 21 places?",
         7: "That would be three places a layer. A token sees three places, but one of them is its own.",
         1: "In one layer place 30 looks at the places 28 to 30. Place 9 lies far outside; others must hand "
         "it on.",
-        22: "Half of that, nearly: news travels two places a layer, not one.",
+        22: "Even at one place a layer 21 layers would be enough. And news travels further than that.",
+        20: "At one place a layer, 20 layers would carry news 20 places, and the way is 21 long. But a token "
+        "sees two tokens before it.",
         12: "One too many: 11 layers carry news 22 places far, and 21 are enough.",
     },
-    otherwise="Not that number. News travels two places a layer, and has 21 places to go.",
+    otherwise="Not that number. How many places does news travel in one layer, and how long is the way?",
     form="one number",
 )
 def layers_needed():
@@ -1075,6 +1275,54 @@ def _far_is_true(is_global, window):
     return ~window_with_global.solve(is_global, window)
 
 
+@window_with_global.slip("""
+    You joined window and global tokens with `&`: a pair had to be near, too. To be near is one reason, to be
+    global another, and one is enough: `|`.""")
+def _near_and_global(is_global, window):
+    return _near(is_global, window // 2) & (is_global[:, None] | is_global)
+
+
+@window_with_global.slip("""
+    `|` binds more tightly than `<=`: the distance was compared with `window // 2 | is_global ...`. Put the
+    comparison into brackets.""")
+def _or_before_the_comparison(is_global, window):
+    places = torch.arange(len(is_global))
+    return (places[:, None] - places).abs() <= (window // 2 | is_global | is_global[:, None])
+
+
+@window_with_global.slip("""
+    The first rows lost their window: a slice that begins at a number below 0 counts from the end. Let it
+    begin at 0.""")
+def _slice_that_begins_below_zero(is_global, window):
+    mask = is_global[:, None] | is_global
+    for t in range(len(is_global)):
+        mask[t, t - window // 2 : t + window // 2 + 1] = True
+    return mask
+
+
+@window_with_global.slip("""
+    Your window ends one place too early on the right: a slice stops before its end, so that it must end at
+    `t + window // 2 + 1`.""")
+def _slice_without_its_end(is_global, window):
+    mask = is_global[:, None] | is_global
+    for t in range(len(is_global)):
+        mask[t, max(0, t - window // 2) : t + window // 2] = True
+    return mask
+
+
+@window_with_global.slip("""
+    The entries are right, but there are four axes, (1, 1, T, T); here two are asked for, (T, T).""")
+def _two_axes_too_many(is_global, window):
+    return window_with_global.solve(is_global, window)[None, None]
+
+
+@window_with_global.crash("""
+    Python's `and`, `or`, `not` and `if` ask for one truth value, and a table holds many. `&`, `|` and `~`
+    work entry by entry.""")
+def _python_s_or(is_global, window):
+    return _near(is_global, window // 2) or is_global
+
+
 # --- 11 ------------------------------------------------------------------------------------------------
 
 
@@ -1099,8 +1347,8 @@ def _packing_reference(segments: np.ndarray) -> np.ndarray:
 @chapter.implement(
     title="Several texts in one row",
     statement="""
-        To waste no room on padding, short texts are packed into one row behind each other. `segments` has the
-        shape (B, T) and says which text each token belongs to, by a number, for instance 7 7 7 2 2 4; the
+        To waste no room on padding, short texts are packed into one row, one after another. `segments` has
+        the shape (B, T) and says which text each token belongs to, by a number, for instance 7 7 7 2 2 4; the
         numbers are in no order, and the tokens of one text stand side by side.
 
         Write the mask of a causal model, so that the texts of a row know nothing of each other: boolean,
@@ -1209,6 +1457,34 @@ def _first_row_for_all(segments):
     return (_same(segments) & _past_of(segments))[:1].expand(len(segments), -1, -1, -1)
 
 
+@packing.slip("""
+    You compared the numbers of the texts by size, `<=`. They are names, in no order: only whether they are
+    equal counts.""")
+def _numbers_in_the_other_order(segments):
+    return ((segments[:, :, None] <= segments[:, None, :]) & _past_of(segments))[:, None]
+
+
+@packing.slip("""
+    The entries are right, but the axis of the heads stands in front: (1, B, T, T) takes sentences for heads.
+    It belongs behind B.""")
+def _heads_in_front(segments):
+    return (_same(segments) & _past_of(segments)).transpose(0, 1)
+
+
+@packing.slip("""
+    `&` binds more tightly than `==`: what was compared on the right is `segments & triangle`. Put the
+    comparison into brackets.""")
+def _and_before_equal(segments):
+    return segments[:, None, :, None] == (segments[:, None, None, :] & _past_of(segments))
+
+
+@packing.crash("""
+    `&` works on booleans, and one of your tables holds real numbers: so does `torch.ones(T, T)`, unless it is
+    given `dtype=torch.bool`.""")
+def _triangle_in_real_numbers(segments):
+    return _same(segments) & _past_of(segments).float()
+
+
 # --- 12 ------------------------------------------------------------------------------------------------
 
 
@@ -1270,7 +1546,7 @@ def _from_one(segments):
 
 
 @positions_anew.slip("""
-    You count backwards, to the end of each text: count the tokens before, not those behind.""")
+    You count backwards, to the end of each text: count the tokens before, not those after.""")
 def _backwards(segments):
     return (_same(segments) & _past_of(segments).T)[:, 0].sum(-1) - 1
 
@@ -1300,6 +1576,53 @@ def _where_the_text_begins(segments):
     You numbered the first row and used it for all. Each row is packed in its own way.""")
 def _first_row_numbered(segments):
     return _restart(segments)[:1].expand_as(segments)
+
+
+@positions_anew.slip("""
+    All tokens of a text got the same number, its length less 1. Count only the tokens of the text that stand
+    before each.""")
+def _length_less_one(segments):
+    return _same(segments)[:, 0].sum(-1) - 1
+
+
+@positions_anew.slip("""
+    All your positions are 0. If you keep counts in a dictionary: a tensor of one number is a new key each
+    time, `.item()` or `.tolist()` makes a number of it.""")
+def _all_zero(segments):
+    return torch.zeros_like(segments)
+
+
+@positions_anew.slip("""
+    Your count stands still where a text begins, and goes on after that. It should begin with 0 again.""")
+def _stands_still(segments):
+    same = torch.zeros_like(segments)
+    same[:, 1:] = segments[:, 1:] == segments[:, :-1]
+    return same.cumsum(1)
+
+
+@positions_anew.slip("""
+    A text of one row was counted on in the next row, where its number means another text. Begin a new count
+    for each row.""")
+def _counted_through_all_rows(segments):
+    seen, rows = {}, []
+    for row in segments.tolist():
+        rows.append([])
+        for text in row:
+            seen[text] = seen.get(text, -1) + 1
+            rows[-1].append(seen[text])
+    return torch.tensor(rows)
+
+
+@positions_anew.slip("""
+    Your count goes on from the row before, if no other text begins in between. It should begin with 0 in each
+    row.""")
+def _row_begins_with_the_old_count(segments):
+    out, count = torch.zeros_like(segments), 0
+    for b, row in enumerate(segments):
+        for t in range(1, len(row)):
+            count = count + 1 if row[t] == row[t - 1] else 0
+            out[b, t] = count
+    return out
 
 
 # --- 13 ------------------------------------------------------------------------------------------------
@@ -1506,9 +1829,46 @@ class _RepairedWithoutSkip(_Block):
         return super().forward(x) - x
 
 
+@CausalBlock.slip("""
+    You divided each token by its standard deviation as well. Here only the mean is taken away; the whole
+    normalisation has a chapter of its own.""")
+class _Standardised(_Block):
+    def centre(self, x):
+        return super().centre(x) / x.std(-1, keepdim=True)
+
+
+@CausalBlock.slip("""
+    Queries and keys lose their mean, the values do not. All three are made from what the mean was taken from.
+    """)
+class _ValuesAsTheyCame(_Block):
+    def forward(self, x):
+        means = x.mean(-1, keepdim=True)
+        q, k, v = self.q_proj(x - means), self.k_proj(x - means), self.v_proj(x)
+        scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~self.past(x.shape[1]), -torch.inf)
+        return x + scores.softmax(-1) @ v
+
+
+@CausalBlock.slip("""
+    The mean is right now, but the softmax, which was right, runs over the queries: each query shares its
+    weight among the keys, the last axis.""")
+class _RepairedWithSoftmaxOverQueries(_Block):
+    def forward(self, x):
+        centred = self.centre(x)
+        q, k, v = self.q_proj(centred), self.k_proj(centred), self.v_proj(centred)
+        scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~self.past(x.shape[1]), -torch.inf)
+        return x + scores.softmax(1) @ v
+
+
+@CausalBlock.slip("""
+    The mean is right now, but the mask, which was right, was turned round: the past is hidden.""")
+class _RepairedWithMaskTurnedRound(_Block):
+    def past(self, T):
+        return ~_square(T).tril()
+
+
 @CausalBlock.crash("""
-    The mean lost its axis: over dim=-1, `keepdim=True` leaves (B, T, 1), which can be taken away from
-    (B, T, D).""")
+    A mean over dim=-1 has the shape (B, T), which does not fit (B, T, D). With `keepdim=True` it has
+    (B, T, 1), and can be taken away.""")
 class _AxisOfTheMeanLost(_Block):
     def centre(self, x):
         return x - x.mean(-1)
@@ -1544,7 +1904,8 @@ class _AxisOfTheMeanLost(_Block):
             (0.45, 0.475),
             (0.639, 0.657),
         ),
-        "You padded to 64, whatever the batch held. Pad each batch to the longest of its own texts.": (
+        "Your tables are 64 long, or nearly, in every batch. Take 16 texts a batch, and pad each batch to "
+        "the longest of its own texts.": (
             (0.495, 0.522),
             (0.33, 0.355),
         ),
@@ -1565,10 +1926,20 @@ class _AxisOfTheMeanLost(_Block):
             (0.525, 0.55),
             (0.18, 0.21),
         ),
+        "In the second number both tokens of a pair are real, and the future is seen. The mask of exercise 6 "
+        "hides the future, and keeps the rows of padded queries.": (
+            (0.525, 0.55),
+            (0.37, 0.39),
+        ),
+        "Every key is real: so it is if each text is padded to its own length. Put 16 texts into one "
+        "table.": (
+            (0.999, 1.0),
+            (0.5, 0.56),
+        ),
     },
     at_most=(1.0, "A share is at most 1: divide by the number of entries, as `.mean()` does."),
     otherwise="Not in the range that 1000 batches give. Check: lengths from 1 to 64, 16 texts a batch, T the "
-    "longest of them, the mean over all entries of each mask.",
+    "longest of them, the mean over all entries of each mask; report at least three digits.",
 )
 def shares_used():
     """A little over half of the keys are real, and only about a third of the pairs may attend: the rest of
