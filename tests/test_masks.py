@@ -448,6 +448,12 @@ def test_influence_finds_what_a_change_finds(causal):
     assert found.triu(1).any() != causal
 
 
+def test_influence_overlooks_no_output_whose_entries_sum_to_the_same_always():
+    """As after a layer norm: the plain sum of an output's entries would have no slope."""
+    found = influence(lambda y: F.layer_norm(y.cumsum(1), (4,)), random(3, 4)) > 1e-3
+    assert torch.equal(found, causal_mask(3)[0, 0])
+
+
 def test_influence_leaves_its_input_alone_and_takes_any_width():
     x = random(3, 2)
     before = x.clone()
