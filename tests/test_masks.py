@@ -506,6 +506,7 @@ def test_masks_compile_into_one_graph_with_the_attention_that_uses_them():
         (lambda: sliding_window_mask(4, -2), ValueError, "got 4 and -2"),
         (lambda: global_mask(4, [0, 4]), ValueError, r"lie in 0 to 3, got \[0, 4\]"),
         (lambda: global_mask(4, [-1]), ValueError, r"got \[-1\]"),
+        (lambda: global_mask(2, [True, False]), TypeError, r"not a table of booleans; got \[True, False\]"),
         (lambda: global_mask(-4, []), ValueError, "n must be 0 or more, got -4"),
         (lambda: prefix_mask(4, 5), ValueError, "from 0 to n=4, got 5"),
         (lambda: prefix_mask(4, -1), ValueError, "got -1"),

@@ -99,12 +99,15 @@ def global_mask(
 
     Raises:
         ValueError: a negative ``n``, or a position outside.
+        TypeError: a table of booleans instead of positions.
 
     >>> global_mask(3, [1])[0, 0].int().tolist()
     [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
     """
     if n < 0:
         raise ValueError(f"n must be 0 or more, got {n}")
+    if torch.as_tensor(tokens).dtype == torch.bool:
+        raise TypeError(f"global tokens are positions such as [0], not a table of booleans; got {tokens}")
     if any(not 0 <= token < n for token in tokens):
         raise ValueError(f"global tokens must lie in 0 to {n - 1}, got {list(tokens)}")
     chosen = torch.zeros(n, dtype=torch.bool, device=device)
