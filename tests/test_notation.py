@@ -8,12 +8,18 @@ PACKAGE = Path(transformer_lab.__file__).parent
 
 
 def test_every_axis_letter_in_a_signature_is_explained():
-    """Local letters (said in their docstrings): P places, C classes, Dv width of a value."""
+    """Local letters (said in their docstrings): P places or pairs, C classes, Dv width of a value,
+    E experts, k of them.
+    """
     used = set()
     for path in PACKAGE.rglob("*.py"):
         for axes in re.findall(r'(?:Float|Integer|Int|Bool)\[Tensor, "([^"]+)"\]', path.read_text()):
             used |= {axis.lstrip("#*") for axis in axes.split()}
-    unknown = {a for a in used if not a.isdigit()} - set(notation.LETTERS) - {"...", "P", "C", "Dv"}
+    unknown = (
+        {a for a in used if not a.isdigit()}
+        - set(notation.LETTERS)
+        - {"...", "P", "C", "Dv", "E", "k", "HDh"}
+    )
     assert used and not unknown
 
 

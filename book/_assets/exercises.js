@@ -59,12 +59,13 @@
     show();
   }
 
-  // "8", "(2, 4, 3, 5)" and "2,4,3,5" are read as Python reads them; what is no number gives null.
+  // "8", "(2, 4, 3, 5)", "2,4,3,5" and "(True, False)" are read as Python reads them; anything else gives null.
   function value(text) {
     const inside = text.trim().replace(/^[([]|[)\]]$/g, "");
     const parts = inside.replace(/,\s*$/, "").split(",").map((part) => part.trim());
-    if (parts.some((part) => !/^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(part))) return null;
-    return /[,[]/.test(text) ? parts.map(Number) : Number(inside);
+    if (parts.some((part) => !/^([-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|true|false)$/i.test(part))) return null;
+    const values = parts.map((part) => (/^[tf]/i.test(part) ? /^t/i.test(part) : Number(part)));
+    return /[,[]/.test(text) ? values : values[0];
   }
 
   const equal = (a, b) => Array.isArray(b)

@@ -249,7 +249,7 @@ def _last_rows_of_the_square(n_queries, n_keys):
 
 
 @chapter.predict(
-    title="The same mask, handed to PyTorch's layer",
+    title="The same mask, handed to a layer of PyTorch",
     statement="""
         You make `mask = causal_mask(4)[0, 0]`, True = may attend, and hand it to PyTorch's own layer,
         `outputs, weights = nn.MultiheadAttention(...)(x, x, x, attn_mask=mask)`, for an `x` of four tokens.
