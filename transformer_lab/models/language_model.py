@@ -86,9 +86,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
-        nn.init.normal_(
-            self.embed.weight, std=config.d_model**-0.5
-        )  # it also makes the scores: they start near 0
+        nn.init.normal_(self.embed.weight, std=config.d_model**-0.5)  # it also makes the scores
         self.learned = (
             LearnedPositions(max_len=config.max_len, d_model=config.d_model)
             if config.positions == "learned"
