@@ -126,7 +126,7 @@ def trained(
     return model
 
 
-def judged(model: LanguageModel) -> dict[str, float]:
+def judged(model: LanguageModel) -> dict[str, int | float]:
     """Weights, loss on fresh stories in nats a character, facts and sums recalled."""
     return {
         "weights": parameters(model),
@@ -136,13 +136,13 @@ def judged(model: LanguageModel) -> dict[str, float]:
     }
 
 
-def attention_only(size: str, *, steps: int = 600, seed: int) -> dict[str, float]:
+def attention_only(size: str, *, steps: int = 600, seed: int) -> dict[str, int | float]:
     """One of ``SIZES``: as many weights, or as many layers, as a model with feed-forward networks."""
     n_layers, d_ff = SIZES[size]
     return judged(trained(n_layers=n_layers, d_ff=d_ff, steps=steps, seed=seed))
 
 
-def with_network(name: str, *, steps: int = 600, seed: int) -> dict[str, float]:
+def with_network(name: str, *, steps: int = 600, seed: int) -> dict[str, int | float]:
     """Two layers with one of ``NETWORKS``."""
     return judged(trained(feed_forward=NETWORKS[name], steps=steps, seed=seed))
 
