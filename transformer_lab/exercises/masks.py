@@ -1326,6 +1326,15 @@ def _python_s_or(is_global, window):
 # --- 11 ------------------------------------------------------------------------------------------------
 
 
+_PACKED = (  # each word is a row, each letter a token of the text of that name
+    ("aab", "abb"),
+    ("aabb", "abcc", "aaaa"),
+    ("aaabbcc",),
+    ("abbccc", "aabbbb"),
+    ("abcde", "aabbb", "aaaab", "abbbc"),
+)
+
+
 def _segments(rng: np.random.Generator, *rows: str) -> dict[str, np.ndarray]:
     """A row for each word: its letters are the texts. The numbers of the texts come in no order."""
     letters = sorted({letter for row in rows for letter in row})
@@ -1362,13 +1371,7 @@ def _packing_reference(segments: np.ndarray) -> np.ndarray:
     ),
     axes="B 1 T T",
     inputs=_segments,
-    sizes=(
-        ("aab", "abb"),
-        ("aabb", "abcc", "aaaa"),
-        ("aaabbcc",),
-        ("abbccc", "aabbbb"),
-        ("abcde", "aabbb", "aaaab", "abbbc"),
-    ),
+    sizes=_PACKED,
     reference=_packing_reference,
     gradient=False,
 )
@@ -1511,13 +1514,7 @@ def _positions_reference(segments: np.ndarray) -> np.ndarray:
     ),
     axes="B T",
     inputs=_segments,
-    sizes=(
-        ("aab", "abb"),
-        ("aabb", "abcc", "aaaa"),
-        ("aaabbcc",),
-        ("abbccc", "aabbbb"),
-        ("abcde", "aabbb", "aaaab", "abbbc"),
-    ),
+    sizes=_PACKED,
     reference=_positions_reference,
     gradient=False,
 )
