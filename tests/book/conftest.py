@@ -15,7 +15,8 @@ from playwright.sync_api import sync_playwright
 from tests.strict import require
 from tools.serve import listen
 
-ROOT = Path(__file__).resolve().parents[2]
+from .widget_page import ROOT, write_page
+
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
@@ -137,3 +138,27 @@ def visit(chromium, address, book):
     for visit in visits:
         visit.page.context.close()
         assert visit.complaints == []
+
+
+@pytest.fixture
+def show(chromium, tmp_path):
+    """``show(widget, ...)`` -> a page of a reader who meets no error, unless ``faults`` says otherwise."""
+    contexts, complaints = [], []
+
+    def begin(*widgets, extra=None, width=1280, theme="light", from_file=False, faults=False, **options):
+        write_page(tmp_path, list(widgets), extra or {}, theme)
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 800}, **options))
+        contexts[-1].set_default_timeout(10_000)
+        page = contexts[-1].new_page()
+        if not faults:
+            page.on("console", lambda m: m.type in ("error", "warning") and complaints.append(m.text))
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(f"{tmp_path.as_uri() if from_file else address}/page.html")
+        page.wait_for_function("(n) => document.querySelectorAll('.tl-widget').length >= n", arg=len(widgets))
+        return page
+
+    with served(tmp_path) as address:
+        yield begin
+        for context in contexts:
+            context.close()
+    assert complaints == []

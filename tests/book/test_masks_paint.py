@@ -1,14 +1,11 @@
 """The chapter "Masks" in a browser: its widget, by keyboard, mouse and thumb."""
 
-# ruff: noqa: F811 (`show` is a fixture)
-
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from transformer_lab.masks import causal_mask, prefix_mask, reach, sliding_window_mask
 from transformer_lab.widgets import MaskPainter
 
-from .test_widgets import PARTS_OUTSIDE, listeners, middle, show  # noqa: F401
+from .widget_page import is_amiss, middle
 
 pytestmark = pytest.mark.browser
 
@@ -156,38 +153,9 @@ def test_other_words_and_views_of_one_model(show):
     assert page.get_by_role("radio", name="causal").nth(1).is_checked()
 
 
-def test_clean_up_leaves_nothing_behind(show):
-    page = show(MaskPainter())
-    page.evaluate(
-        """async () => {
-          const text = JSON.parse(document.querySelector('script[type*="widget-state"]').textContent);
-          const { state } = Object.values(text.state).find(({ state }) => state._esm);
-          globalThis.handlers = new Set();
-          const key = (event, handler) => JSON.stringify([event, (handler.number ??= Math.random())]);
-          const model = {
-            get: (name) => state[name], set() {}, save_changes() {},
-            on: (event, handler) => handlers.add(key(event, handler)),
-            off: (event, handler) => handlers.delete(key(event, handler)),
-          };
-          const blob = new Blob([state._esm], { type: "text/javascript" });
-          const module = await import(URL.createObjectURL(blob));
-          globalThis.place = document.createElement("div");
-          document.body.append(place);
-          globalThis.clean = module.default.render({ model, el: place });
-          globalThis.view = place.firstChild;
-        }"""
-    )
-    assert page.evaluate("handlers.size") == 3
-    page.evaluate("clean()")
-    assert listeners(page) == 0 and page.evaluate("[handlers.size, place.childElementCount]") == [0, 0]
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_all_fits_and_axe_finds_nothing(show, width, theme):
     page = show(MaskPainter(), MaskPainter(tokens=list("abcdefghij"), n_layers=3), width=width, theme=theme)
     page.get_by_label("window 2", exact=True).first.check()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate(PARTS_OUTSIDE) == []
-    found = Axe().run(page).response["violations"]
-    assert [(v["id"], v["nodes"][0]["html"][:120]) for v in found] == []
+    assert is_amiss(page) == []

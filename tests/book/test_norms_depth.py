@@ -3,16 +3,10 @@
 import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from transformer_lab.widgets import DepthAndWiring
 
-from .test_widgets import (
-    PARTS_OUTSIDE,
-    handle,
-    listeners,
-    show,  # noqa: F401  (a fixture)
-)
+from .widget_page import handle, is_amiss
 
 pytestmark = pytest.mark.browser
 GRADIENT, DIVERSITY = "How large the gradient is", "How different the tokens are"
@@ -30,7 +24,7 @@ def wire(page, name):
     page.get_by_role("radio", name=name, exact=True).check()
 
 
-def test_each_wiring_has_its_fate_at_48_layers(show):  # noqa: F811
+def test_each_wiring_has_its_fate_at_48_layers(show):
     page = show(DepthAndWiring())
     assert said(page).startswith("After layer 8 the tokens differ") and "where" not in said(page)
     layers(page).press("End")
@@ -47,7 +41,7 @@ def test_each_wiring_has_its_fate_at_48_layers(show):  # noqa: F811
     assert fates["neither"] == ("are alike", "The gradient dies on its way back")
 
 
-def test_the_keyboard_goes_from_depth_to_depth_and_from_wiring_to_wiring(show):  # noqa: F811
+def test_the_keyboard_goes_from_depth_to_depth_and_from_wiring_to_wiring(show):
     page = show(DepthAndWiring())
     for key in ("Home", "ArrowRight", "ArrowUp", "ArrowLeft"):
         layers(page).press(key)
@@ -68,7 +62,7 @@ def legend(page) -> list[str]:
     return [re.sub(r"^(this wiring|pre-norm) ", "", text) for text in texts]
 
 
-def test_one_cursor_reads_both_plots(show):  # noqa: F811
+def test_one_cursor_reads_both_plots(show):
     page = show(DepthAndWiring(wiring="neither", depth=48, layer=48))
     one, other = handle(page, GRADIENT), handle(page, DIVERSITY)
     assert other.get_attribute("aria-valuetext").startswith("layer 48: this wiring ")
@@ -84,7 +78,7 @@ def test_one_cursor_reads_both_plots(show):  # noqa: F811
     assert spots.nth(0).bounding_box()["y"] > spots.nth(1).bounding_box()["y"] + 100  # far below pre-norm
 
 
-def test_powers_of_ten_stand_beside_the_gradient_s_axis_and_letters_keep_their_room(show):  # noqa: F811
+def test_powers_of_ten_stand_beside_the_gradient_s_axis_and_letters_keep_their_room(show):
     page = show(DepthAndWiring(wiring="neither", depth=48), width=320)
     ticks = page.locator(".tl-plot").first.locator("text[text-anchor=end]")
     assert all(re.fullmatch(r"10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", text) for text in ticks.all_text_contents())
@@ -92,7 +86,7 @@ def test_powers_of_ten_stand_beside_the_gradient_s_axis_and_letters_keep_their_r
     assert all(tick.bounding_box()["x"] >= field["x"] - 1 for tick in ticks.all())
 
 
-def test_what_changed_is_spoken_once_it_stands_still(show):  # noqa: F811
+def test_what_changed_is_spoken_once_it_stands_still(show):
     page = show(DepthAndWiring())
     page.clock.install()
     spoken = page.locator(".tl-spoken")
@@ -104,13 +98,13 @@ def test_what_changed_is_spoken_once_it_stands_still(show):  # noqa: F811
     assert spoken.inner_text() == f"neither, 8 layers. {said(page)}"
 
 
-def test_two_views_do_not_share_their_choice(show):  # noqa: F811
+def test_two_views_do_not_share_their_choice(show):
     page = show(DepthAndWiring(), DepthAndWiring(wiring="neither"))
     page.get_by_role("radio", name="post-norm").first.check()
     assert page.locator(":checked").count() == 2
 
 
-def test_its_height_stays_whatever_is_chosen(show):  # noqa: F811
+def test_its_height_stays_whatever_is_chosen(show):
     for width in (320, 390, 1280):
         page = show(DepthAndWiring(), width=width)
         heights = set()
@@ -124,18 +118,6 @@ def test_its_height_stays_whatever_is_chosen(show):  # noqa: F811
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 390, 1280])
-def test_all_fits_and_axe_finds_nothing(show, width, theme):  # noqa: F811
+def test_all_fits_and_axe_finds_nothing(show, width, theme):
     page = show(DepthAndWiring(wiring="neither", depth=48), width=width, theme=theme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate(PARTS_OUTSIDE) == []
-    found = Axe().run(page).response["violations"]
-    assert [(v["id"], v["nodes"][0]["html"][:120]) for v in found] == []
-
-
-def test_clean_up_leaves_nothing_behind(show):  # noqa: F811
-    page = show(DepthAndWiring())
-    page.evaluate("globalThis.view = document.querySelector('.tl-widget')")
-    assert listeners(page) > 5
-    page.evaluate("document.querySelector('.widget').remove()")
-    page.wait_for_function("() => !view.isConnected")
-    assert listeners(page) == 0
+    assert is_amiss(page) == []

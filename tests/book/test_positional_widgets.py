@@ -3,15 +3,12 @@
 import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from transformer_lab.widgets import RotaryDials, SinusoidHands
 
-from . import test_widgets
-from .test_widgets import PARTS_OUTSIDE, handle, legend, listeners, middle
+from .widget_page import handle, is_amiss, legend, middle
 
 pytestmark = pytest.mark.browser
-show = test_widgets.show
 LINE = """() => document.querySelector('.tl-plot polyline').getAttribute('points').split(/[ ,]/)
     .map((number) => Number(number).toFixed(3)).join(" ")"""
 HANDS = "() => [...document.querySelectorAll('.tl-dial')].map((dial) => dial.outerHTML)"
@@ -176,40 +173,7 @@ def test_screen_readers_hear_it_once_it_stands_still(show, widget):
 def test_all_fits_and_axe_finds_nothing(show, width, theme):
     page = show(SinusoidHands(), RotaryDials(), width=width, theme=theme)
     for step in ("as it opens", "with a narrower code, and both at the end"):
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, step
-        assert page.evaluate(PARTS_OUTSIDE) == [], step
-        found = Axe().run(page).response["violations"]
-        assert [(v["id"], v["nodes"][0]["html"][:120]) for v in found] == [], step
+        assert is_amiss(page) == [], step
         page.get_by_role("spinbutton", name="Width D").press("Home")
         page.get_by_role("spinbutton", name="Query at").press("End")
         page.get_by_role("spinbutton", name="Key at").press("Home")
-
-
-@pytest.mark.parametrize("widget", [SinusoidHands, RotaryDials])
-def test_clean_up_leaves_nothing_behind(show, widget):
-    page = show(widget())
-    page.evaluate(
-        """async () => {
-          const text = JSON.parse(document.querySelector('script[type*="widget-state"]').textContent);
-          const { state } = Object.values(text.state).find(({ state }) => state._esm);
-          globalThis.handlers = new Set();
-          const key = (event, handler) => JSON.stringify([event, (handler.number ??= Math.random())]);
-          const model = {
-            get: (name) => state[name], set() {}, save_changes() {},
-            on: (event, handler) => handlers.add(key(event, handler)),
-            off: (event, handler) => handlers.delete(key(event, handler)),
-          };
-          const blob = new Blob([state._esm], { type: "text/javascript" });
-          const module = await import(URL.createObjectURL(blob));
-          globalThis.sheets = document.adoptedStyleSheets.length;
-          globalThis.place = document.createElement("div");
-          document.body.append(place);
-          globalThis.clean = module.default.render({ model, el: place });
-          globalThis.view = place.firstChild;
-        }"""
-    )
-    assert listeners(page) > 5 and page.evaluate("handlers.size") >= 3
-    page.evaluate("clean()")
-    assert listeners(page) == 0
-    assert page.evaluate("[handlers.size, place.childElementCount]") == [0, 0]
-    assert page.evaluate("document.adoptedStyleSheets.length === sheets")

@@ -1,101 +1,19 @@
 """The widgets and their host in a real browser, on a page that the test writes: no built book is needed."""
 
-import json
 import re
-import shutil
-from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from ipywidgets import Widget
 
-from book._ext.policy import policy
 from tests.widgets.assets import load, page_scripts
+from transformer_lab import widgets
 from transformer_lab.widgets import AttentionScaling, NumberReaderHeads, QueryKeyValue
 from transformer_lab.widgets._asset import asset_scripts
 
-from .conftest import ROOT, served
+from .widget_page import drag, handle, is_amiss, legend, listeners, middle, place, record
 
 pytestmark = pytest.mark.browser
 
-VIEW = "application/vnd.jupyter.widget-view+json"
-STATE = "application/vnd.jupyter.widget-state+json"
-HEAD = (
-    '<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8"><title>Widgets</title>'
-    f'<meta http-equiv="Content-Security-Policy" content="{policy(widgets=True)}">'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    '<link rel="icon" href="_static/favicon.svg"><script defer src="_static/widget-host.js"></script>'
-    '<body style="margin: 1rem; color: #777; background: {ground}">'
-)
 MODEL_FILE = "_static/models/number_reader.0.js"
-
-
-def script(kind: str, data: dict) -> str:
-    text = json.dumps(data).replace("</", r"<\/")
-    return f'<script type="{kind}">{text}</script>'
-
-
-def record(esm: str, **parts) -> dict:
-    return {"model_module": "anywidget", "state": {"_esm": esm, **parts.pop("state", {})}, **parts}
-
-
-def write_page(folder: Path, widgets: list, extra: dict, theme: str) -> None:
-    """A page as the book builds it, that holds these widgets and these further records of widget state."""
-    shutil.copytree(ROOT / "book" / "_assets", folder / "_static", dirs_exist_ok=True)
-    state = Widget.get_manager_state(widgets=widgets)["state"] | extra
-    ids = [widget.model_id for widget in widgets] + list(extra)
-    views = "".join(f'<div class="widget">{script(VIEW, {"model_id": id_})}</div>' for id_ in ids)
-    head = HEAD.format(theme=theme, ground={"light": "#fff", "dark": "#111"}[theme])
-    body = f"<main><h1>Widgets</h1>{views}{script(STATE, {'state': state})}</main></html>"
-    (folder / "page.html").write_text(head + body, "utf8")
-
-
-@pytest.fixture
-def show(chromium, tmp_path):
-    """``show(widget, ...)`` -> a page of a reader who meets no error, unless ``faults`` says otherwise."""
-    contexts, complaints = [], []
-
-    def begin(*widgets, extra=None, width=1280, theme="light", from_file=False, faults=False, **options):
-        write_page(tmp_path, list(widgets), extra or {}, theme)
-        contexts.append(chromium.new_context(viewport={"width": width, "height": 800}, **options))
-        contexts[-1].set_default_timeout(10_000)
-        page = contexts[-1].new_page()
-        if not faults:
-            page.on("console", lambda m: m.type in ("error", "warning") and complaints.append(m.text))
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(f"{tmp_path.as_uri() if from_file else address}/page.html")
-        page.wait_for_function("(n) => document.querySelectorAll('.tl-widget').length >= n", arg=len(widgets))
-        return page
-
-    with served(tmp_path) as address:
-        yield begin
-        for context in contexts:
-            context.close()
-    assert complaints == []
-
-
-def handle(page, name):
-    return page.get_by_role("slider", name=name)
-
-
-def middle(locator) -> tuple[float, float]:
-    box = locator.bounding_box()
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-
-
-def drag(page, name, dx, dy):
-    """Drag a handle by pixels, the way a hand does: not in one leap, and not quite from its middle."""
-    x, y = (c + 3 for c in middle(handle(page, name).locator(".tl-hit")))
-    page.mouse.move(x, y)
-    page.mouse.down()
-    for step in range(1, 6):
-        page.mouse.move(x + dx * step / 5, y + dy * step / 5)
-    page.mouse.up()
-
-
-def place(page, name) -> list[float]:
-    text = handle(page, name).get_attribute("aria-valuetext").replace("−", "-")
-    return [float(number) for number in re.findall(r"-?[\d.]+", text)]
 
 
 def weights(page) -> dict[str, float]:
@@ -205,10 +123,6 @@ def test_screen_readers_hear_it_once_it_stands_still(show):
 
 
 # Why scores are divided
-
-
-def legend(page) -> list[float]:
-    return [float(text.split()[-1]) for text in page.locator(".tl-legend span").all_inner_texts()]
 
 
 def shares(page) -> list[float]:
@@ -517,9 +431,21 @@ def test_binary_values_are_decoded(show):
     page.get_by_text("true 42 4").wait_for()
 
 
-@pytest.mark.parametrize("widget", [QueryKeyValue, AttentionScaling, NumberReaderHeads])
-def test_clean_up_leaves_nothing_behind(show, widget):
-    page = show(widget())
+HANDLERS = {  # of the model's changes, by widget
+    "AttentionScaling": 3,
+    "DepthAndWiring": 3,
+    "MaskPainter": 3,
+    "NumberReaderHeads": 5,
+    "QueryKeyValue": 4,
+    "ReluKnots": 4,
+    "RotaryDials": 3,
+    "SinusoidHands": 3,
+}
+
+
+@pytest.mark.parametrize("name", widgets.__all__)
+def test_clean_up_leaves_nothing_behind(show, name):
+    page = show(getattr(widgets, name)())
     page.evaluate(
         """async (data) => {
           const text = JSON.parse(document.querySelector('script[type*="widget-state"]').textContent);
@@ -542,35 +468,14 @@ def test_clean_up_leaves_nothing_behind(show, widget):
         }""",
         load(page_scripts("number_reader"), "number_reader"),
     )
-    assert listeners(page) > 5 and page.evaluate("handlers.size") >= 1
+    assert listeners(page) > 5 and page.evaluate("handlers.size") == HANDLERS[name]
     page.evaluate("clean()")
     assert listeners(page) == 0
     assert page.evaluate("[handlers.size, place.childElementCount]") == [0, 0]
     assert page.evaluate("document.adoptedStyleSheets.length === sheets")
 
 
-def listeners(page) -> int:
-    """What still listens in the view that ``globalThis.view`` holds, as the browser itself counts."""
-    devtools = page.context.new_cdp_session(page)
-    count = page.evaluate("globalThis.nodes = [view, ...view.querySelectorAll('*')]; nodes.length")
-    total = 0
-    for i in range(count):
-        node = devtools.send("Runtime.evaluate", {"expression": f"nodes[{i}]"})["result"]["objectId"]
-        total += len(devtools.send("DOMDebugger.getEventListeners", {"objectId": node})["listeners"])
-    return total
-
-
 # Everyone, everywhere
-
-# What reaches into its widget's padding, or beyond.
-PARTS_OUTSIDE = """[...document.querySelectorAll(".tl-widget")].flatMap((widget) => {
-  const { left, right } = widget.getBoundingClientRect();
-  const room = (side) => parseFloat(getComputedStyle(widget)["padding" + side]);
-  return [...widget.querySelectorAll("*:not(svg *)")].filter((part) => {
-    const box = part.getBoundingClientRect();
-    return box.width > 1 && (box.left < left + room("Left") || box.right > right - room("Right"));
-  }).map((part) => part.outerHTML.slice(0, 120));
-})"""
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -578,10 +483,7 @@ PARTS_OUTSIDE = """[...document.querySelectorAll(".tl-widget")].flatMap((widget)
 def test_all_fits_and_axe_finds_nothing(show, width, theme):
     page = show(QueryKeyValue(), AttentionScaling(), NumberReaderHeads(), width=width, theme=theme)
     for step in ("as it opens", "with the model"):
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, step
-        assert page.evaluate(PARTS_OUTSIDE) == [], step
-        found = Axe().run(page).response["violations"]
-        assert [(v["id"], v["nodes"][0]["html"][:120]) for v in found] == [], step
+        assert is_amiss(page) == [], step
         if step == "as it opens":
             load_model(page)
             page.get_by_role("switch", name="Numbers").check()
