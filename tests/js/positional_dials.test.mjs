@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { shortWay, slice, tip } from "../../transformer_lab/widgets/dial.js";
+import { shortWay, slice, tip, turnRates } from "../../transformer_lab/widgets/dial.js";
 import {
-  asHands, describeDials, moved, pairRates, pairScores, scoreAxis, scoresAhead, spread,
+  asHands, describeDials, moved, pairScores, scoreAxis, scoresAhead, spread,
 } from "../../transformer_lab/widgets/positional_dials.js";
 import { cases, close } from "./cases.mjs";
 
@@ -13,7 +13,7 @@ test("every pair adds to the score what the package's rotation gives", () => {
 
 test("a hand, turned on its dial, ends where the package's rotation puts it", () => {
   for (const { state: { q, base, q_position }, turned: [row] } of cases.dials) {
-    const rates = pairRates(q.length, base);
+    const rates = turnRates(q.length, base);
     asHands(q).forEach(({ angle, length }, i) => {
       const [x, y] = tip(angle + q_position * rates[i], length).map((c) => c / 40);
       close([-y, x], [row[2 * i], row[2 * i + 1]], 1e-9); // the first number up, the second to the right

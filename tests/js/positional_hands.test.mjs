@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { describeHands, handRates, similarity, sinusoid } from "../../transformer_lab/widgets/positional_hands.js";
+import { turnRates } from "../../transformer_lab/widgets/dial.js";
+import { describeHands, similarity } from "../../transformer_lab/widgets/positional_hands.js";
+import { sinusoid } from "../../transformer_lab/widgets/runtime.js";
 import { cases, close } from "./cases.mjs";
 
 test("the code and the similarities are the package's", () => {
@@ -13,7 +15,7 @@ test("the code and the similarities are the package's", () => {
 test("similarity is a mean of cosines: of the offset only, and alike to both sides", () => {
   for (const offset of [1, 7, 24])
     for (const position of [0, 13, 100]) {
-      const rates = handRates(16);
+      const rates = turnRates(16);
       const mean = rates.reduce((sum, rate) => sum + Math.cos(offset * rate), 0) / rates.length;
       close(similarity(position, position + offset, 16), mean, 1e-9);
       close(similarity(position, position - offset, 16), mean, 1e-9);

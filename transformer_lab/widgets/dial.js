@@ -20,6 +20,11 @@ export const DIAL_LOOK = `
 .tl-dial .tl-hub { fill: var(--muted); }
 `;
 
+/** How far each of the width / 2 hands turns from one position to the next, in radians. */
+export function turnRates(width, base = 10000) {
+  return Array.from({ length: width / 2 }, (_, i) => base ** (-2 * i / width));
+}
+
 /** Where on the dial a hand of this angle and length ends; y points down. */
 export function tip(angle, length) {
   return [RIM * length * Math.sin(angle), -RIM * length * Math.cos(angle)];

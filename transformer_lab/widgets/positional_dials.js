@@ -1,7 +1,7 @@
 // Rotary position embedding: each pair of a query's and a key's numbers is a hand that turns with the position.
 // traits (see positional_dials.py): q_position, k_position, together, q, k, base.
 import { CONTROLS_LOOK, stepper, toggle } from "./controls.js";
-import { dial, DIAL_LOOK } from "./dial.js";
+import { dial, DIAL_LOOK, turnRates } from "./dial.js";
 import { linePlot, LINE_PLOT_LOOK } from "./line_plot.js";
 import { announcer, element, follow, frame, put, wear, write } from "./parts.js";
 import { format } from "./plane.js";
@@ -19,14 +19,9 @@ export function asHands(vector) {
   });
 }
 
-/** How far each pair turns a position, in radians. */
-export function pairRates(width, base) {
-  return Array.from({ length: width / 2 }, (_, i) => base ** (-2 * i / width));
-}
-
 /** What each pair adds to the score of a query at one position and a key at another. */
 export function pairScores({ q, k, base, q_position, k_position }) {
-  const [queries, keys, rates] = [asHands(q), asHands(k), pairRates(q.length, base)];
+  const [queries, keys, rates] = [asHands(q), asHands(k), turnRates(q.length, base)];
   return rates.map((rate, i) => {
     const between = queries[i].angle + q_position * rate - keys[i].angle - k_position * rate;
     return queries[i].length * keys[i].length * Math.cos(between);
@@ -198,7 +193,7 @@ function makeDials(count) {
       + "Dotted: not yet turned."),
     element("div", { class: "tl-dials" }, ...dials.map((part) => part.root)));
   function draw(state) {
-    const rates = pairRates(state.q.length, state.base);
+    const rates = turnRates(state.q.length, state.base);
     const parts = pairScores(state);
     const [queries, keys] = [asHands(state.q), asHands(state.k)];
     const turned = ({ angle, length }, by) => ({ angle: angle + by, length, from: angle });

@@ -1,24 +1,15 @@
 // The sinusoidal code of a position: clock hands from fast to slow. Two positions are compared hand by hand.
 // traits (see positional_hands.py): position, offset, d_model.
 import { CONTROLS_LOOK, slider, stepper } from "./controls.js";
-import { dial, DIAL_LOOK } from "./dial.js";
+import { dial, DIAL_LOOK, turnRates } from "./dial.js";
 import { linePlot, LINE_PLOT_LOOK } from "./line_plot.js";
 import { announcer, element, follow, frame, put, wear, write } from "./parts.js";
 import { format } from "./plane.js";
+import { sinusoid } from "./runtime.js";
 
 const HANDS_WIDTHS = [4, 8, 16]; // D
 const HANDS_REACH = 12; // positions to either side
 const OFFSETS = Array.from({ length: 2 * HANDS_REACH + 1 }, (_, i) => i - HANDS_REACH);
-
-/** How far each of the D / 2 hands turns a position, in radians. */
-export function handRates(width, base = 10000) {
-  return Array.from({ length: width / 2 }, (_, i) => base ** (-2 * i / width));
-}
-
-/** The code of a position: sine and cosine of each hand, in turn. */
-export function sinusoid(position, width) {
-  return handRates(width).flatMap((rate) => [Math.sin(position * rate), Math.cos(position * rate)]);
-}
 
 /** Dot product of two codes divided by its largest value D / 2: the mean over the hands of cos(angle between). */
 export function similarity(one, other, width) {
@@ -105,7 +96,7 @@ function makeClocks() {
   const caption = element("p", { class: "tl-heading" });
   const grid = element("div", { class: "tl-dials" }, ...clocks.map((clock) => clock.root));
   function draw(position, other, width) {
-    const rates = handRates(width);
+    const rates = turnRates(width);
     clocks.forEach((clock, i) => clock.draw(rates[i], position, other, i));
     write(caption, `The ${rates.length} hands of this position`);
   }
