@@ -368,7 +368,8 @@ def surroundings():
 def check_hostile(answer, says, capfd, seconds):
     before, begin = surroundings(), time.monotonic()
     result = EXERCISE.check(answer, seconds=seconds)
-    assert time.monotonic() - begin < seconds + guard.GRACE + 1
+    # The slack is for a busy machine: an answer that is never stopped would keep the test for ever.
+    assert time.monotonic() - begin < seconds + guard.GRACE + 30
     assert surroundings() == before
     assert result.status == "not yet" and says in result.message, result
     for text in (repr(result), result._repr_html_()):
