@@ -77,6 +77,98 @@ def test_what_is_stored_is_whole():
         assert list(survival["runs"][placement]) == list(runs.RATES)
         for run in survival["runs"][placement].values():
             assert {len(values) for values in run.values()} == {len(survival["seeds"])}
+    induction = stored["induction"]
+    assert induction["steps"] == runs.REPEAT_STEPS
+    assert {len(shares) for of in induction["copied"].values() for shares in of.values()} == {3}
+    assert {len(values) for values in induction["heads"].values()} == {10}
+
+
+def test_rows_begin_again_and_every_period_occurs():
+    rows, period = runs.repeats(200, torch.Generator().manual_seed(0))
+    assert rows.shape == (200, runs.LENGTH) and set(period.tolist()) == set(runs.PERIODS)
+    for row, p in zip(rows, period.tolist(), strict=True):
+        assert torch.equal(row[p:], row[:-p])
+    assert rows.unique().tolist() == list(range(runs.SYMBOLS))
+
+
+class AlwaysZero(torch.nn.Linear):
+    """Predicts the symbol 0, whatever it reads."""
+
+    def __init__(self):
+        super().__init__(1, 1)
+
+    def forward(self, rows):
+        return torch.nn.functional.one_hot(torch.zeros_like(rows), runs.SYMBOLS).double()
+
+
+def test_only_what_is_repeated_counts_and_not_its_first_symbol():
+    rows, period = runs.repeats(50, torch.Generator().manual_seed(1))
+    counted = [row[p + 1 :] for row, p in zip(rows.tolist(), period.tolist(), strict=True)]
+    wanted = sum(row.count(0) for row in counted) / sum(map(len, counted))
+    assert runs.copied(AlwaysZero(), n=50) == pytest.approx(wanted) and wanted > 0
+
+
+def test_weights_are_those_of_each_layer():
+    model = runs.attention_only(2, "pre")
+    rows, _ = runs.repeats(3, torch.Generator().manual_seed(0))
+    first, second = runs.weights_of(model, rows)
+    layer, x = model.layers[0], model.embedded(rows)
+    mask = torch.ones(runs.LENGTH, runs.LENGTH, dtype=torch.bool).tril()[None, None]
+    h = layer.around_attention.norm(x)
+    torch.testing.assert_close(first, layer.attention.weights(h, h, mask))
+    assert first.shape == second.shape == (3, 2, runs.LENGTH, runs.LENGTH)
+    assert not torch.allclose(first, second)
+    assert not any(layer.attention._forward_pre_hooks for layer in model.layers)
+
+
+def test_scores_of_heads_that_look_at_a_known_place():
+    model = runs.attention_only(2, "none")
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.attention.q_proj.weight.zero_()  # all alike: 1 / (t + 1) for the query at t
+            layer.attention.q_proj.bias.zero_()
+        uniform = sum(1 / (t + 1) for t in range(11, runs.LENGTH)) / (runs.LENGTH - 11)
+        for of_layers in runs.head_scores(model).values():
+            assert torch.tensor(of_layers).allclose(torch.full((2, 2), uniform))
+        first = model.layers[0].attention
+        codes = torch.nn.functional.one_hot(torch.arange(runs.LENGTH), 64).float()
+        model.learned.table.weight.copy_(codes)  # then the first head of the first layer asks one place back
+        model.embed.weight.zero_()
+        first.q_proj.weight[:32, 1:33] = 100 * torch.eye(32)
+        first.k_proj.weight.zero_()
+        first.k_proj.weight[:32, :32] = 100 * torch.eye(32)
+        first.k_proj.bias.zero_()
+    scores = runs.head_scores(model)
+    assert scores["previous"][0][0] > 0.99 and scores["same"][0][0] < 0.01 > scores["after"][0][0]
+
+
+def test_without_a_head_what_it_found_is_not_written_and_comes_back_afterwards():
+    model = runs.attention_only(2, "none")
+    rows, _ = runs.repeats(2, torch.Generator().manual_seed(0))
+    whole, without = model(rows), []
+    for layer in range(2):
+        for head in range(2):
+            with runs.without_head(model, layer, head):
+                without.append(model(rows))
+            assert torch.equal(model(rows), whole)
+    assert all(not torch.allclose(a, b) for i, a in enumerate([whole, *without]) for b in without[i:])
+    layer = model.layers[0].attention
+    x = torch.randn(1, 5, 64)
+    with runs.without_head(model, 0, 0), runs.without_head(model, 0, 1):
+        torch.testing.assert_close(layer(x, x), layer.out_proj.bias.expand(1, 5, 64))
+    with pytest.raises(KeyError), runs.without_head(model, 0, 0):
+        raise KeyError
+    assert torch.equal(model(rows), whole)
+
+
+def test_training_on_repeats_is_repeatable_and_its_seed_matters():
+    def trained(seed):
+        model = runs.attention_only(1, "pre")
+        runs.train_on_repeats(model, steps=5, batch_size=4, seed=seed)
+        return model.embed.weight.detach()
+
+    assert torch.equal(trained(0), trained(0)) and not torch.equal(trained(0), trained(1))
+    assert not torch.equal(trained(0), runs.attention_only(1, "pre").embed.weight)
 
 
 @pytest.mark.parametrize("wiring", runs.WIRINGS)
@@ -115,6 +207,18 @@ def test_the_survivors_are_measured_again(placement):
                 assert again["steps"] is None
             else:
                 assert again["steps"] == pytest.approx(run["steps"][i], rel=1 / 3)
+
+
+@pytest.mark.slow
+def test_one_layer_and_two_are_trained_on_repeats_again():
+    """Training is chaotic: one layer stays below, two come above, and what a head does is seen again."""
+    stored = results.read("norms")["induction"]
+    again = runs.induction_runs()
+    for norm, of_layers in stored["copied"].items():
+        for n_layers, shares in of_layers.items():
+            assert again["copied"][norm][n_layers] == pytest.approx(shares, abs=0.1)
+    for name, values in stored["heads"].items():
+        assert again["heads"][name] == pytest.approx(values, abs=0.2)
 
 
 @pytest.mark.bad_input

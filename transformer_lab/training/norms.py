@@ -1,15 +1,17 @@
-"""The long runs of the chapter on norms: how deep a stack may be, and how large a learning rate it survives.
+"""The long runs of the chapter on norms: depth, learning rates survived, and two layers that work together.
 
 ``python -m transformer_lab.training.norms`` measures all of it again and stores it, in about half an hour.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..attention import MultiHeadAttention
 from ..feed_forward import FeedForward
@@ -237,9 +239,168 @@ def _storable(value: float) -> float | None:
     return _significant(value) if math.isfinite(value) else None
 
 
+# --- what one layer writes, the next one reads ---------------------------------------------------
+
+SYMBOLS, LENGTH = 32, 24
+PERIODS = range(6, 13)  # each fits into LENGTH twice
+REPEAT_STEPS = {"none": 2000, "pre": 6000}  # by placement: pre-norm takes longer here
+
+
+def repeats(
+    n: int, generator: torch.Generator, periods: Sequence[int] = PERIODS
+) -> tuple[Int[Tensor, "n T"], Int[Tensor, "n"]]:
+    """Rows of ``LENGTH`` symbols: each begins at random, and repeats its beginning from some place on.
+
+    Returns:
+        The rows, and how long the beginning of each is: one of ``periods``.
+
+    >>> rows, period = repeats(1, torch.Generator().manual_seed(0), periods=[6])
+    >>> torch.equal(rows[:, :18], rows[:, 6:])
+    True
+    """
+    period = torch.tensor(periods)[torch.randint(len(periods), (n,), generator=generator)]
+    symbols = torch.randint(SYMBOLS, (n, LENGTH), generator=generator)
+    return symbols.gather(1, torch.arange(LENGTH) % period[:, None]), period
+
+
+def attention_only(n_layers: int, norm: Literal["pre", "post", "none"], *, seed: int = 0) -> LanguageModel:
+    """Two heads a layer and no feed-forward networks; positions are learned."""
+    torch.manual_seed(seed)
+    config = LanguageModelConfig(
+        vocab_size=SYMBOLS,
+        n_heads=2,
+        n_layers=n_layers,
+        d_ff=0,
+        positions="learned",
+        max_len=LENGTH,
+        norm=norm,
+    )
+    return LanguageModel(config)
+
+
+def train_on_repeats(
+    model: LanguageModel, *, steps: int, lr: float = 3e-3, batch_size: int = 64, seed: int = 0
+) -> None:
+    """Train ``model`` in place to predict each next symbol; the rate rises, then falls to 0."""
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
+    for _ in range(steps):
+        rows = repeats(batch_size, generator)[0].to(device)
+        loss = F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
+@torch.no_grad()
+def copied(model: nn.Module, n: int = 500, seed: int = 1) -> float:
+    """The share of right predictions in ``n`` new rows, where the repetition has begun.
+
+    The first repeated symbol does not count: nothing before it says that the row begins again.
+    """
+    rows, period = (
+        t.to(next(model.parameters()).device) for t in repeats(n, torch.Generator().manual_seed(seed))
+    )
+    right = model(rows[:, :-1]).argmax(dim=-1) == rows[:, 1:]
+    begun = torch.arange(1, LENGTH, device=rows.device) > period[:, None]
+    return right[begun].double().mean().item()
+
+
+@torch.no_grad()
+def weights_of(model: LanguageModel, rows: Int[Tensor, "B T"]) -> list[Float[Tensor, "B H T T"]]:
+    """The attention weights of every layer."""
+    weights: list[Tensor] = []
+    hooks = [
+        layer.attention.register_forward_pre_hook(
+            lambda attention, inputs: weights.append(attention.weights(*inputs))
+        )
+        for layer in model.layers
+    ]
+    model(rows)
+    for hook in hooks:
+        hook.remove()
+    return weights
+
+
+def head_scores(model: LanguageModel, n: int = 200, period: int = 11) -> dict[str, list[list[float]]]:
+    """What every head looks at where a row repeats itself: its mean weight on three places.
+
+    Returns:
+        A list per layer with a number per head: "previous" is the symbol before, "same" the earlier place of
+        the symbol just read, "after" the place after that, where the answer stands.
+    """
+    rows, _ = repeats(n, torch.Generator().manual_seed(2), [period])
+    weights = weights_of(model, rows.to(next(model.parameters()).device))
+    steps_back = {"previous": 1, "same": period, "after": period - 1}
+    query = torch.arange(period, LENGTH)
+    return {
+        name: [layer[:, :, query, query - back].double().mean(dim=(0, 2)).tolist() for layer in weights]
+        for name, back in steps_back.items()
+    }
+
+
+@contextmanager
+def without_head(model: LanguageModel, layer: int, head: int) -> Iterator[None]:
+    """Inside, what one head found is not written into the stream; layers and heads count from 0."""
+    attention = model.layers[layer].attention
+    width = attention.d_model // attention.n_heads
+    written = attention.out_proj.weight.detach()[:, head * width : (head + 1) * width]
+    kept = written.clone()
+    written.zero_()
+    try:
+        yield
+    finally:
+        written.copy_(kept)
+
+
+def induction_runs(seeds: Sequence[int] = range(10)) -> dict[str, object]:
+    """How well one layer and two go on with a row that repeats itself, and by what their heads do it.
+
+    Returns:
+        "copied": for every placement of the norm and number of layers, the shares of three starts; "heads":
+        of two layers without norms, one entry per seed, what the best head of a layer scores.
+    """
+    shares: dict[str, dict[str, list[float]]] = {}
+    for norm, steps in REPEAT_STEPS.items():
+        for n_layers in (1, 2):
+            for seed in seeds[:3]:
+                model = attention_only(n_layers, norm, seed=seed)
+                train_on_repeats(model, steps=steps, seed=seed)
+                shares.setdefault(norm, {}).setdefault(str(n_layers), []).append(_significant(copied(model)))
+    heads: dict[str, list[float]] = {}
+    for seed in seeds:
+        for name, value in induction_run(seed).items():
+            heads.setdefault(name, []).append(_significant(value))
+    return {"steps": REPEAT_STEPS, "copied": shares, "heads": heads}
+
+
+def induction_run(seed: int) -> dict[str, float]:
+    """Train two layers without norms for 2000 steps; what their heads do, and what is lost without one."""
+    model = attention_only(2, "none", seed=seed)
+    train_on_repeats(model, steps=REPEAT_STEPS["none"], seed=seed)
+    scores = head_scores(model)
+    after = scores["after"][1]
+    best = after.index(max(after))
+    with without_head(model, 1, best):
+        without_it = copied(model)
+    with without_head(model, 1, 1 - best):
+        without_the_other = copied(model)
+    return {
+        "copied": copied(model),
+        "previous": max(scores["previous"][0]),
+        "same": max(scores["same"][0]),
+        "after": max(after),
+        "without it": without_it,
+        "without the other": without_the_other,
+    }
+
+
 def measure() -> dict[str, object]:
     """Everything that the chapter reads from its stored results."""
-    return {"depth": depth_runs(), "survival": survival_runs()}
+    return {"depth": depth_runs(), "survival": survival_runs(), "induction": induction_runs()}
 
 
 if __name__ == "__main__":
