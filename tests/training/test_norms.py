@@ -121,7 +121,8 @@ def test_weights_are_those_of_each_layer():
     assert not any(layer.attention._forward_pre_hooks for layer in model.layers)
 
 
-def test_scores_of_heads_that_look_at_a_known_place():
+@pytest.mark.parametrize(("place", "back"), [("previous", 1), ("same", 11), ("after", 10)])
+def test_scores_of_heads_that_look_at_a_known_place(place, back):
     model = runs.attention_only(2, "none")
     with torch.no_grad():
         for layer in model.layers:
@@ -130,16 +131,15 @@ def test_scores_of_heads_that_look_at_a_known_place():
         uniform = sum(1 / (t + 1) for t in range(11, runs.LENGTH)) / (runs.LENGTH - 11)
         for of_layers in runs.head_scores(model).values():
             assert torch.tensor(of_layers).allclose(torch.full((2, 2), uniform))
-        first = model.layers[0].attention
-        codes = torch.nn.functional.one_hot(torch.arange(runs.LENGTH), 64).float()
-        model.learned.table.weight.copy_(codes)  # then the first head of the first layer asks one place back
         model.embed.weight.zero_()
-        first.q_proj.weight[:32, 1:33] = 100 * torch.eye(32)
-        first.k_proj.weight.zero_()
-        first.k_proj.weight[:32, :32] = 100 * torch.eye(32)
+        model.learned.table.weight.copy_(torch.eye(runs.LENGTH, 64))
+        first = model.layers[0].attention  # its first head now asks so many places back
+        first.q_proj.weight[:32, back : back + 32] = 100 * torch.eye(32)
+        first.k_proj.weight[:32] = 100 * torch.eye(32, 64)
         first.k_proj.bias.zero_()
     scores = runs.head_scores(model)
-    assert scores["previous"][0][0] > 0.99 and scores["same"][0][0] < 0.01 > scores["after"][0][0]
+    for name, of_layers in scores.items():
+        assert of_layers[0][0] == pytest.approx(name == place, abs=0.01)
 
 
 def test_without_a_head_what_it_found_is_not_written_and_comes_back_afterwards():
