@@ -312,9 +312,9 @@ SAID = [
     (
         ex.as_convolutions,
         {"torch.conv1d(x, up_weight[:, :, None], up_bias)": "F.linear(x.mT, up_weight, up_bias).mT"},
-        "write it without calling it",
+        "is off limits in this exercise",
     ),
-    (ex.gelu, {"x * share": "F.gelu(x)"}, "write it without calling it"),
+    (ex.gelu, {"x * share": "F.gelu(x)"}, "is off limits in this exercise"),
     (ex.gelu, {"torch.erf(x / 2**0.5)": "torch.erf(x) / 2**0.5"}, "It is x that is divided"),
     (ex.swiglu, {"gate * (x @ w_up)": "gate * x"}, "The gate meets `x @ w_up`"),
     (ex.swiglu, {"gate * (x @ w_up)": "gate * (x @ w_up @ w_down)"}, "F numbers a token meet D"),

@@ -323,8 +323,8 @@ HOSTILE = {
     "patched functional": (patches_functional, "replaced `torch.nn.functional.softmax`"),
     "prints a lot": (prints_a_lot, "Your code printed"),
     "writes to stderr": (writes_to_stderr, "Your code printed"),
-    "the library": (F.scaled_dot_product_attention, "write it without calling it"),
-    "the library, hidden": (functools.partial(F.scaled_dot_product_attention), "write it without calling it"),
+    "the library": (F.scaled_dot_product_attention, "is off limits"),
+    "the library, hidden": (functools.partial(F.scaled_dot_product_attention), "is off limits"),
     "no gradient": (torch.no_grad()(right), "no gradient flows back"),
     "gradient cut at k": (lambda q, k, v: right(q, k.detach(), v), "no gradient reaches `k`"),
     "NumPy": (lambda q, k, v: torch.tensor(np.array(right(q, k, v).numpy())), "do not flow through NumPy"),
@@ -516,7 +516,7 @@ def test_a_notebook_whose_folder_is_gone_can_be_checked(tmp_path, monkeypatch):
 def test_other_names_of_what_is_off_limits_are_off_limits_too(library):
     more = (False,) if library is torch._softmax else ()
     message = ex.stable_softmax.check(lambda scores: library(scores, -1, *more)).message
-    assert "write it without calling it" in message
+    assert "is off limits" in message
 
 
 def test_the_time_limit_holds_for_the_gradient_too():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import guard
-from .watch import OPERATORS, Operation
+from .watch import Operation
 
 PRODUCTS = {"matmul", "mm", "bmm", "mv", "dot"}
 
@@ -47,13 +47,12 @@ def family(error: BaseException) -> tuple[str, bool]:
 
 
 def _shapes_clash(operation: Operation, said: str) -> str:
-    name, shapes = operation.name, operation.shapes
-    sign = OPERATORS.get(name, name)
+    name, written, shapes = operation.name, operation.written, operation.shapes
     got = " and ".join(map(str, shapes))
     if operation.after_t:
         return (
             "`.T` turns all axes round, the first one too; `transpose(-2, -1)` swaps the last two and leaves "
-            f"the others where they are. `{sign}` got {got}."
+            f"the others where they are. `{written}` got {got}."
         )
     if name in PRODUCTS:
         return (
@@ -80,7 +79,7 @@ def _shapes_clash(operation: Operation, said: str) -> str:
     if name in ("cat", "concat", "stack"):
         return f"`{name}` needs pieces that are alike in all other axes; these are {got}."
     return (
-        f"`{sign}` works entry by entry: counted from the last, two axes must be equally long, or one of "
+        f"`{written}` works entry by entry: counted from the last, two axes must be equally long, or one of "
         f"them 1; here the shapes are {got}."
     )
 

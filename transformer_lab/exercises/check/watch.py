@@ -1,8 +1,12 @@
 """What an answer asks of torch while it runs: noted for the messages, and where it must be, refused."""
 
 import contextlib
+import dis
+import functools
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 import torch
@@ -11,14 +15,16 @@ from torch.overrides import TorchFunctionMode
 
 from . import guard
 
-OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "matmul": "@"}
+# How to call what nobody wrote by name or sign: Python's `sum`, `max` and such ask for it.
+OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "matmul": "@", "lt": "<", "gt": ">"}
 
 
 @dataclass(frozen=True)
 class Operation:
-    """The operation that raised an error, as torch names it, and the shapes of the tensors it got."""
+    """The operation that raised an error, and the shapes of the tensors it got."""
 
-    name: str
+    name: str  # torch's
+    written: str  # the operator or the name that the learner wrote
     shapes: tuple[tuple[int, ...], ...]
     after_t: bool  # whether `.T` had turned round a tensor of three axes or more
 
@@ -34,7 +40,7 @@ class Watch(TorchFunctionMode):
     def __init__(self, forbidden: Sequence[str] = ()) -> None:
         super().__init__()
         self.forbidden = forbidden
-        self.writes: dict[int, str] = {}  # where a tensor's numbers lie -> what wrote there last
+        self.writes: dict[int, str] = {}  # where a tensor's numbers lie -> how the last write was written
         self.after_t = False
 
     def __torch_function__(
@@ -42,7 +48,8 @@ class Watch(TorchFunctionMode):
     ) -> Any:
         name = getattr(function, "__name__", "")
         if name.removeprefix("special_").strip("_") in self.forbidden:
-            raise guard.Complaint(f"Here you build what `{name}` does: write it without calling it.")
+            called = _as_written(name)
+            raise guard.Complaint(f"`{called}` is off limits in this exercise: write the answer without it.")
         given = _tensors([*args, *(kwargs or {}).values()])
         self.after_t |= function == torch.Tensor.T.__get__ and given[0].ndim > 2
         try:
@@ -50,11 +57,11 @@ class Watch(TorchFunctionMode):
         except Exception as error:
             with contextlib.suppress(Exception):  # no error of ours may hide theirs
                 shapes = tuple(tuple(tensor.shape) for tensor in given)
-                error.operation = Operation(name.strip("_"), shapes, self.after_t)
+                error.operation = Operation(name.strip("_"), _as_written(name), shapes, self.after_t)
             raise
         if _writes(name) and given:
             with contextlib.suppress(Exception):  # a sparse tensor has no such place
-                self.writes[_place(given[0])] = name
+                self.writes[_place(given[0])] = _as_written(name)
         return result
 
     def wrote_into(self, tensor: Tensor) -> str:
@@ -62,30 +69,53 @@ class Watch(TorchFunctionMode):
         return in_place(self.writes.get(_place(tensor), ""))
 
 
-def in_place(name: str) -> str:
+def in_place(written: str) -> str:
     """What a write in place does, and what to write for it.
 
-    >>> in_place("div_")
+    >>> in_place("/=")
     '`/=` writes into the tensor that is there. Write `x = x / ...`, which makes a new one.'
+    >>> in_place("div_")
+    '`div_` writes into the tensor that is there. `div`, without the last `_`, makes a new one.'
     """
     writes = "writes into the tensor that is there."
-    if (sign := OPERATORS.get(name.removesuffix("_"))) is not None:
-        return f"`{sign}=` {writes} Write `x = x {sign} ...`, which makes a new one."
-    if name == "__setitem__":
+    if written.endswith("="):
+        return f"`{written}` {writes} Write `x = x {written[:-1]} ...`, which makes a new one."
+    if written == "__setitem__":
         return (
             f"An assignment such as `x[0] = ...` {writes} Write into a new one, "
             "`x.clone()` or `torch.zeros_like(x)`."
         )
-    if name:
-        return f"`{name}` {writes} `{name[:-1]}`, without the last `_`, makes a new one."
+    if hasattr(Tensor, written[:-1]):
+        return f"`{written}` {writes} `{written[:-1]}`, without the last `_`, makes a new one."
+    if written:
+        return f"`{written}` {writes} Work on `x.clone()`."
     return (
         "Work on a new tensor: operations whose name ends in _ and assignments such as `x[0] = ...` write "
         "into the old one."
     )
 
 
+def _as_written(name: str) -> str:
+    """The operator, or else the name, with which the learner's code asks for what torch calls ``name``."""
+    frame = sys._getframe()
+    while frame and frame.f_code.co_filename.startswith(guard.NOT_THEIRS):
+        frame = frame.f_back
+    if frame and (sign := _operators(frame.f_code).get(frame.f_lasti)):
+        return sign
+    return name if frame and name in frame.f_code.co_names else OPERATORS.get(name, name)
+
+
+@functools.lru_cache
+def _operators(code: CodeType) -> dict[int, str]:
+    """The operators of two sides that stand in the code, each under the place of its instruction."""
+    steps = list(dis.get_instructions(code))
+    signs = {step.offset: step.argrepr for step in steps if step.opname == "BINARY_OP"}
+    return signs | {step.offset: step.argval for step in steps if step.opname == "COMPARE_OP"}
+
+
 def _writes(name: str) -> bool:
-    return name == "__setitem__" or (name.endswith("_") and not name.startswith("_"))
+    dunders = ("__setitem__", "__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__")
+    return name in dunders or (name.endswith("_") and not name.startswith("_"))
 
 
 def _place(tensor: Tensor) -> int:
