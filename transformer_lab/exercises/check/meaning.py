@@ -64,7 +64,7 @@ def _shapes_clash(operation: Operation, said: str) -> str:
         return f"A linear layer for rows of {wanted} numbers got rows of {came}: a tensor {shapes[0]}."
     if name == "masked_fill":
         return (
-            "`masked_fill` stretches the mask to the tensor that it fills: counted from the last, each axis "
+            f"`{written}` stretches the mask to the tensor that it fills: counted from the last, each axis "
             f"of the mask must be 1 or as long as the tensor's. Tensor and mask are {got}."
         )
     if "not compatible with input tensor" in said:
@@ -76,12 +76,19 @@ def _shapes_clash(operation: Operation, said: str) -> str:
         return f"`{name}` keeps every number: the new sizes must multiply up to what is there, in {got}."
     if name == "einsum":
         return f"In `einsum` a letter stands for one length, wherever it stands; the tensors are {got}."
-    if name in ("cat", "concat", "stack"):
-        return f"`{name}` needs pieces that are alike in all other axes; these are {got}."
-    return (
-        f"`{written}` works entry by entry: counted from the last, two axes must be equally long, or one of "
-        f"them 1; here the shapes are {got}."
-    )
+    if "Sizes of tensors must match" in said or "to be equal size" in said:
+        return f"`{written}` needs pieces that are alike in all other axes; these are {got}."
+    if "must match the existing size" in said:
+        return (
+            "Only an axis of length 1 is stretched: counted from the last, each must be 1 or as long as the "
+            "place where it goes."
+        )
+    if "must match the size" in said:
+        return (
+            f"`{written}` works entry by entry: counted from the last, two axes must be equally long, or one "
+            f"of them 1; here the shapes are {got}."
+        )
+    return f"`{written}` got {got}."
 
 
 def _used(error: BaseException, wanted: Callable[[Any], bool]) -> str:
