@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from transformer_lab.exercises import attention as ex
+from transformer_lab.exercises import norms, positional
 from transformer_lab.exercises.check.compare import agrees, side_by_side, where_gradients_differ
 
 
@@ -36,6 +37,35 @@ def test_an_answer_that_loses_precision_on_its_way_passes_with_a_remark():
     result = ex.scaled_dot_product.check(scaled_by_a_float32)
     assert result and "right to about 8 digits only" in result.message
     assert "remark" not in ex.scaled_dot_product.check(ex.scaled_dot_product.solve).message
+
+
+def rate_by_a_loop(steps, d_model, warmup):
+    return torch.tensor([d_model**-0.5 * min(s**-0.5, s * warmup**-1.5) for s in steps.tolist()])
+
+
+class NarrowerThanItsInput(ex.MultiHead.solve):
+    def forward(self, x, context, mask):
+        return super().forward(x, context, mask).float()
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "name"),
+    [
+        (norms.warm_up, rate_by_a_loop, "steps"),
+        (ex.masked_attention, lambda q, k, v, mask: ex.masked_attention.solve(q, k, v, mask).float(), "q"),
+        (positional.sinusoid, lambda p, d_model: positional.sinusoid.solve(p, d_model).float(), "positions"),
+        (ex.MultiHead, NarrowerThanItsInput, "x"),
+    ],
+)
+def test_an_answer_of_another_type_passes_with_a_remark_that_names_the_exercise_s_own_input(
+    exercise, answer, name
+):
+    result = exercise.check(answer)
+    remark = (
+        "One remark: for float64 inputs your answer came as float32. "
+        f"`{name}.new_zeros(...)` makes a tensor of the type and on the device of `{name}`."
+    )
+    assert result and remark in result.message, result
 
 
 def test_numbers_are_shown_until_they_differ():

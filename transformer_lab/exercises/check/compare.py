@@ -84,6 +84,10 @@ class Case:
             "infinity / infinity and 0 / 0 are NaN."
         ]
 
+    def first_real(self, names: tuple[str, ...]) -> str:
+        """The first of these inputs that comes in the case's precision, if any does."""
+        return next((name for name in names if _real(self.inputs[name])), "")
+
     def _arrays(self, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         return {name: x for name in names if isinstance(x := self.inputs[name], np.ndarray)}
 

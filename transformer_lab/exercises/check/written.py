@@ -301,10 +301,11 @@ class Implement(Exercise):
                     "One remark: for float64 inputs your answer is right to about 8 digits only. Something "
                     "in it is float32, as what `torch.tensor(...)` makes of a number."
                 ]
-            if answer.dtype != given and not case.exact:
+            name = case.first_real(self._called_with(case))
+            if name and answer.dtype != given and not case.exact:
                 return [
                     f"One remark: for {given} inputs your answer came as {answer.dtype}. "
-                    "`x.new_zeros(...)` makes a tensor of x's own type and device."
+                    f"`{name}.new_zeros(...)` makes a tensor of the type and on the device of `{name}`."
                 ]
         return []
 
