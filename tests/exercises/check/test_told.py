@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from transformer_lab.exercises import attention as ex
+from transformer_lab.exercises import feed_forward
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,25 @@ def test_strange_answers_are_refused_in_peace(exercise, answer):
     for given in (answer, (answer, answer)):
         result = exercise.check(given)
         assert result.status == "not yet" and result.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (("1568", "800"), "a str"),
+        ([1568, "800"], "a str"),
+        (("(1568, 800)",), "a str"),
+        (((1568, 800), 1), "a tuple"),
+        ((1568, None), "a NoneType"),
+        ((True, 800), "a bool"),
+    ],
+)
+def test_what_holds_something_else_than_numbers_is_told_so(answer, kind):
+    message = feed_forward.weights_that_a_token_meets.check(answer).message
+    assert message == (
+        "Your prediction should be a pair, (in all, for one token); "
+        f"in this one {kind} stands where a number should."
+    )
 
 
 @pytest.mark.parametrize("answer", ["b", "B", " b ", "b\n"])

@@ -69,6 +69,12 @@ class Predict(Exercise):
         for value, sentence in self.wrong.items():
             if _equal(given, value):
                 return self._not_yet(sentence)
+        others = [x for x in given if not isinstance(x, float)] if isinstance(given, tuple) else []
+        if others:
+            kind = an(type(others[0]).__name__)
+            return self._not_yet(
+                f"Your prediction should be {self.form}; in this one {kind} stands where a number should."
+            )
         return self._not_yet(self.otherwise)
 
 
