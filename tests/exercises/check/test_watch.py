@@ -8,6 +8,7 @@ from torch import nn
 
 from transformer_lab.exercises import attention as ex
 from transformer_lab.exercises import feed_forward
+from transformer_lab.feed_forward import FeedForward
 
 
 def answer(lines, **names):
@@ -114,3 +115,53 @@ def test_numbers_that_the_gradient_needs_are_told_by_which_method_they_were_over
 
     message = ex.stable_softmax.check(in_place).message
     assert "`div_` writes into the tensor that is there. `div`, without the last `_`" in message
+
+
+RANDOM = (
+    "A new `{}` starts with random weights, and your code makes one at every call: "
+    "compute with what is given."
+)
+
+
+@pytest.mark.parametrize(
+    ("layer", "named"),
+    [
+        ("nn.Conv1d(q.shape[-1], 4, 1)(q[0].mT).mT", "Conv1d"),
+        ("nn.Sequential(nn.Linear(q.shape[-1], 4), nn.ReLU())(q)", "Linear"),
+        ("FeedForward(d_model=q.shape[-1], d_ff=3)(q)", "FeedForward"),
+        ("nn.LayerNorm(q.shape[-1])(q) + torch.rand(1)", ""),  # the layer has nothing random
+        ("nn.utils.skip_init(nn.Linear, q.shape[-1], 4)(q) + torch.rand(1)", ""),
+        ("nn.Dropout()(q)", ""),
+    ],
+)
+def test_a_layer_that_starts_with_random_weights_is_named(layer, named):
+    names = {"FeedForward": FeedForward}
+    message = ex.scaled_dot_product.check(answer(f"return {layer}", **names)).message
+    assert message.startswith(RANDOM.format(named) if named else "Your code drew random numbers"), message
+
+
+def test_a_layer_in_a_module_is_named_only_where_it_is_made_anew():
+    class MakesOneInForward(ex.MultiHead.solve):
+        def forward(self, x, context, mask):
+            return nn.Linear(x.shape[-1], x.shape[-1])(super().forward(x, context, mask))
+
+    class Drops(ex.MultiHead.solve):
+        def forward(self, x, context, mask):
+            return nn.Dropout()(super().forward(x, context, mask))
+
+    assert ex.MultiHead.check(MakesOneInForward).message == RANDOM.format("Linear")
+    assert ex.MultiHead.check(Drops).message.startswith("Your code drew random numbers")
+
+
+def test_a_layer_that_gets_the_given_weights_and_disturbs_nothing_is_right():
+    def layer_for(weight, bias):
+        with torch.random.fork_rng(devices=[]):
+            layer = nn.Conv1d(weight.shape[1], weight.shape[0], 1)
+        given = {"weight": weight[:, :, None], "bias": bias}
+        return lambda x: torch.func.functional_call(layer, given, (x,))
+
+    def convolutions(x, up_weight, up_bias, down_weight, down_bias):
+        up, down = layer_for(up_weight, up_bias), layer_for(down_weight, down_bias)
+        return down(up(x.mT).relu()).mT
+
+    assert feed_forward.as_convolutions.check(convolutions)

@@ -129,9 +129,14 @@ def _real(value: Any) -> bool:
 
 def answer_to(function: Function, case: Case, forbidden: Sequence[str] = ()) -> Answer:
     """What ``function`` makes of the case; a complaint if that is no answer, or if it changed its inputs."""
-    given = case.tensors()
+    given, chance = case.tensors(), torch.get_rng_state()
     with Watch(forbidden) as watch:
         got = function(*given)
+    if watch.layer and not torch.equal(chance, torch.get_rng_state()):
+        raise guard.Complaint(
+            f"A new `{watch.layer}` starts with random weights, and your code makes one at every call: "
+            "compute with what is given."
+        )
     for tensor, (name, value) in zip(given, case.inputs.items(), strict=True):
         if isinstance(value, np.ndarray) and not np.array_equal(tensor.detach().numpy(), value):
             raise guard.Complaint(

@@ -151,8 +151,12 @@ def _encodable(text: str) -> str:
 
 def their_places(error: BaseException) -> list[tuple[types.FrameType, int]]:
     """The frames that run code of the learner's, the deepest last, and the line's number within its cell."""
-    places = traceback.walk_tb(error.__traceback__)
-    return [place for place in places if not place[0].f_code.co_filename.startswith(NOT_THEIRS)]
+    return [place for place in traceback.walk_tb(error.__traceback__) if is_theirs(place[0])]
+
+
+def is_theirs(frame: types.FrameType) -> bool:
+    """Whether it runs code of the learner's."""
+    return not frame.f_code.co_filename.startswith(NOT_THEIRS)
 
 
 def _redefined(error: BaseException, frame: types.FrameType) -> list[str]:

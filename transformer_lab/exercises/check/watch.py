@@ -4,13 +4,13 @@ import contextlib
 import dis
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from . import guard
@@ -30,7 +30,7 @@ class Operation:
 
 
 class Watch(TorchFunctionMode):
-    """Notes what is written in place and which operation fails (as ``error.operation``).
+    """Notes what is written in place, which operation fails (as ``error.operation``) and which layer is new.
 
     Args:
         forbidden: the names of library functions that would do the whole exercise, by whatever name they are
@@ -41,6 +41,7 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self.forbidden = forbidden
         self.writes: dict[int, str] = {}  # where a tensor's numbers lie -> how the last write was written
+        self.layer = ""  # the class of a module with random weights, if the learner's code made one
         self.after_t = False
 
     def __torch_function__(
@@ -52,6 +53,8 @@ class Watch(TorchFunctionMode):
             raise guard.Complaint(f"`{called}` is off limits in this exercise: write the answer without it.")
         given = _tensors([*args, *(kwargs or {}).values()])
         self.after_t |= function == torch.Tensor.T.__get__ and given[0].ndim > 2
+        writes = _writes(name) and bool(given)
+        chance = torch.get_rng_state() if writes and isinstance(given[0], nn.Parameter) else None
         try:
             result = function(*args, **(kwargs or {}))
         except Exception as error:
@@ -59,9 +62,11 @@ class Watch(TorchFunctionMode):
                 shapes = tuple(tuple(tensor.shape) for tensor in given)
                 error.operation = Operation(name.strip("_"), _as_written(name), shapes, self.after_t)
             raise
-        if _writes(name) and given:
+        if writes:
             with contextlib.suppress(Exception):  # a sparse tensor has no such place
                 self.writes[_place(given[0])] = _as_written(name)
+        if chance is not None and not torch.equal(chance, torch.get_rng_state()):
+            self.layer = self.layer or _layer_that_starts()
         return result
 
     def wrote_into(self, tensor: Tensor) -> str:
@@ -97,9 +102,7 @@ def in_place(written: str) -> str:
 
 def _as_written(name: str) -> str:
     """The operator, or else the name, with which the learner's code asks for what torch calls ``name``."""
-    frame = sys._getframe()
-    while frame and frame.f_code.co_filename.startswith(guard.NOT_THEIRS):
-        frame = frame.f_back
+    frame = next(filter(guard.is_theirs, _frames()), None)
     if frame and (sign := _operators(frame.f_code).get(frame.f_lasti)):
         return sign
     return name if frame and name in frame.f_code.co_names else OPERATORS.get(name, name)
@@ -111,6 +114,26 @@ def _operators(code: CodeType) -> dict[int, str]:
     steps = list(dis.get_instructions(code))
     signs = {step.offset: step.argrepr for step in steps if step.opname == "BINARY_OP"}
     return signs | {step.offset: step.argval for step in steps if step.opname == "COMPARE_OP"}
+
+
+def _layer_that_starts() -> str:
+    """The class of the outermost module whose `__init__` runs, if it is the learner's code that makes it."""
+    starting = [
+        frame
+        for frame in _frames()
+        if frame.f_code.co_name == "__init__" and isinstance(frame.f_locals.get("self"), nn.Module)
+    ]
+    if starting and guard.is_theirs(starting[-1].f_back):
+        return type(starting[-1].f_locals["self"]).__name__
+    return ""
+
+
+def _frames() -> Iterator[FrameType]:
+    """What runs now, from the inside out."""
+    frame = sys._getframe()
+    while frame:
+        yield frame
+        frame = frame.f_back
 
 
 def _writes(name: str) -> bool:
