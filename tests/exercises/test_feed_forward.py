@@ -391,37 +391,51 @@ def test_no_prediction_is_told_the_answer():
 # --- measurements --------------------------------------------------------------------------------------
 
 
-def silence(seed):
+def silence(seed, bias=-0.25):
     """Hidden numbers of four tokens, before the relu."""
     torch.manual_seed(seed)
-    return nn.Linear(512, 4096)(torch.randn(4, 512)).detach()
+    layer, x = nn.Linear(512, 4096), torch.randn(4, 512)
+    if bias is not None:
+        nn.init.constant_(layer.bias, bias)
+    return layer(x).detach()
+
+
+def shares(marked):
+    """Of all hidden numbers, how many are marked; of the units, how many are so for all tokens."""
+    return marked.double().mean().item(), marked.all(dim=0).double().mean().item()
 
 
 def test_any_honest_measurement_lands_in_the_range():
     for seed in range(20):
-        silent = silence(seed).relu() == 0
-        assert ex.silent_units.check((silent.double().mean(), silent.all(dim=0).double().mean())), seed
+        assert ex.silent_units.check(shares(silence(seed).relu() == 0)), seed
 
 
-def wrong_measurements():
-    hidden = silence(3)
+def wrong_measurements(seed):
+    hidden = silence(seed)
     silent = hidden.relu() == 0
-    share, units = silent.double().mean().item(), silent.all(dim=0).double().mean().item()
+    (share, units), (loud, never_silent) = shares(silent), shares(~silent)
     return {
         "the other way round": (units, share),
         "Both are the share of the hidden numbers": (share, share),
-        "0 for some token, or not": (share, silent.any(dim=0).double().mean().item()),
+        "units which are 0 for some token.": (share, silent.any(dim=0).double().mean().item()),
+        "units which are not 0 for some token.": (share, 1 - units),
+        "Either you counted what is not 0": (loud, never_silent),
+        "or your biases are 0.25, without the minus": shares(silence(seed, 0.25) <= 0),
+        "Your first share is that of the numbers which are not 0": (loud, units),
+        "units which are 0 for none of the tokens": (share, never_silent),
+        "Your biases are still those that PyTorch makes": shares(silence(seed, None) <= 0),
         "Nothing is exactly 0 before": ((hidden == 0).double().mean().item(), 0.0),
         "You asked of each token": (share, silent.all(dim=1).double().mean().item()),
         "These are counts": (silent.sum().item(), silent.all(dim=0).sum().item()),
         "These are percentages": (100 * share, 100 * units),
         "A share is at most 1": (share, 3.0),
-        "Not in the range": (0.3, units),
+        "Not in the range": (0.3, 0.5),
         "finite number": (float("nan"), units),
     }
 
 
-@pytest.mark.parametrize(("says", "answer"), wrong_measurements().items())
-def test_each_wrong_measurement_is_told_why(says, answer):
-    result = ex.silent_units.check(answer)
-    assert result.status == "not yet" and says in result.message, result
+@pytest.mark.parametrize("seed", range(5))
+def test_each_wrong_measurement_is_told_why(seed):
+    for says, answer in wrong_measurements(seed).items():
+        result = ex.silent_units.check(answer)
+        assert result.status == "not yet" and says in result.message, (says, result)

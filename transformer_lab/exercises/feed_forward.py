@@ -831,9 +831,10 @@ def _root_of_a_number(x):
 @chapter.measure(
     title="Silent units",
     statement="""
-        Measure how much of a feed-forward network is silent before it has learned anything. Make
-        `nn.Linear(512, 4096)` as PyTorch makes it, and four random tokens, `torch.randn(4, 512)`. The 4096
-        hidden numbers of each token go through `relu`.
+        Measure how much of a feed-forward network is silent. Make `nn.Linear(512, 4096)` as PyTorch makes it,
+        and set all its biases to -0.25, `nn.init.constant_(layer.bias, -0.25)`: so a unit speaks only where a
+        token gives it more than 0.25. Take four random tokens, `torch.randn(4, 512)`. The 4096 hidden numbers
+        of each token go through `relu`.
 
         Report two shares: of all 4 · 4096 hidden numbers, how many are exactly 0; and of the 4096 hidden
         units, how many are 0 for all four tokens.
@@ -845,36 +846,50 @@ def _root_of_a_number(x):
         "A unit is a column. `(hidden == 0).all(dim=0)` asks of each column whether all its four numbers "
         "are 0.",
     ),
-    ranges={"hidden numbers that are 0": (0.48, 0.52), "units that are 0 for all tokens": (0.044, 0.086)},
+    ranges={"hidden numbers that are 0": (0.645, 0.69), "units that are 0 for all tokens": (0.15, 0.25)},
     slips={
         "The two shares are the other way round: first the hidden numbers, then the units.": (
-            (0.044, 0.086),
-            (0.48, 0.52),
+            (0.15, 0.25),
+            (0.645, 0.69),
         ),
         "Both are the share of the hidden numbers. For the second, ask of each unit whether it is 0 for all "
-        "four tokens, `all(dim=0)`, before you take the mean.": ((0.48, 0.52), (0.48, 0.52)),
-        "Your second share is that of units which are 0 for some token, or not 0 for some token. Asked are "
-        "those that are 0 for all four: `all(dim=0)`.": ((0.48, 0.52), (0.914, 0.963)),
+        "four tokens, `all(dim=0)`, before you take the mean.": ((0.645, 0.69), (0.645, 0.69)),
+        "Your second share is that of the units which are 0 for some token. Asked are those that are 0 for "
+        "all four: `all(dim=0)`.": ((0.645, 0.69), (0.97, 1.0)),
+        "Your second share is that of the units which are not 0 for some token. Asked are the others, those "
+        "that are 0 for all four: `(hidden == 0).all(dim=0)`.": ((0.645, 0.69), (0.745, 0.855)),
+        "Either you counted what is not 0, where what is 0 is asked; or your biases are 0.25, without the "
+        "minus sign.": ((0.31, 0.355), (0.003, 0.03)),
+        "Your first share is that of the numbers which are not 0. Asked are those that are 0.": (
+            (0.31, 0.355),
+            (0.15, 0.25),
+        ),
+        "Your second share is that of the units which are 0 for none of the tokens. Asked are those that are "
+        "0 for all four: `(hidden == 0).all(dim=0)`.": ((0.645, 0.69), (0.003, 0.03)),
+        "Your biases are still those that PyTorch makes, or about 0. Set all of them to -0.25, before the "
+        "layer is used.": ((0.48, 0.52), (0.04, 0.09)),
         "Nothing is exactly 0 before the `relu`, and nothing after a GELU or SiLU. Count in what `relu` "
         "gives.": ((0.0, 0.001), (0.0, 0.001)),
         "You asked of each token whether all its 4096 units are 0. Ask of each unit whether it is 0 for all "
-        "four tokens: a unit is a column, `all(dim=0)`.": ((0.48, 0.52), (0.0, 0.001)),
+        "four tokens: a unit is a column, `all(dim=0)`.": ((0.645, 0.69), (0.0, 0.001)),
         "These are counts. Divide the first by 4 · 4096, the second by 4096.": (
-            (7864.0, 8520.0),
-            (180.0, 353.0),
+            (10568.0, 11305.0),
+            (614.0, 1024.0),
         ),
-        "These are percentages. Report shares, such as 0.25 for 25 %.": ((48.0, 52.0), (4.4, 8.6)),
+        "These are percentages. Report shares, such as 0.25 for 25 %.": ((64.5, 69.0), (15.0, 25.0)),
     },
     at_most=(1.0, "A share is at most 1: divide each count by the number of things that were counted."),
-    otherwise="Not in the range that four random tokens give. Check: `nn.Linear(512, 4096)`, four tokens "
-    "from `torch.randn`, `relu`, then count what is exactly 0.",
+    otherwise="Not in the range that four random tokens give. Check: `nn.Linear(512, 4096)`, all biases "
+    "-0.25, four tokens from `torch.randn`, `relu`, then count what is exactly 0.",
 )
 def silent_units():
-    """A hidden sum is as often below 0 as above, so half of the numbers are 0: a token uses half of the
-    units. Four tokens that have nothing to do with each other leave 1 unit in 2 · 2 · 2 · 2 = 16 silent.
+    """A bias below 0 is a threshold: with -0.25 two of three numbers are 0, and a token uses a third of the
+    units. Four tokens that have nothing to do with each other leave 2/3 · 2/3 · 2/3 · 2/3 of the units
+    silent: one of five.
     """
     torch.manual_seed(0)
     layer, x = nn.Linear(512, 4096), torch.randn(4, 512)
+    nn.init.constant_(layer.bias, -0.25)
     silent = torch.relu(layer(x)) == 0  # (4, 4096)
     return silent.double().mean().item(), silent.all(dim=0).double().mean().item()
 
