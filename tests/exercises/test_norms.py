@@ -212,15 +212,38 @@ def test_who_calls_what_is_to_be_written_is_told_so(exercise, answer):
 # --- measurements --------------------------------------------------------------------------------------
 
 
+def as_it_is(x):
+    return x
+
+
+def layer_norm(x):
+    return F.layer_norm(x, x.shape[-1:])
+
+
+def rms_norm(x):
+    return F.rms_norm(x, x.shape[-1:])
+
+
 def diversity(
-    skip, seed, n=50, layers=4, n_tokens=32, width=64, dim=-1, tokens=torch.randn, scores=torch.randn
+    skip,
+    seed,
+    *,
+    layers=4,
+    n_tokens=32,
+    width=64,
+    dim=-1,
+    tokens=torch.randn,
+    scores=torch.randn,
+    before=as_it_is,
+    after=as_it_is,
+    at_the_end=as_it_is,
 ):
     random = torch.Generator().manual_seed(seed)
-    x = tokens(n, n_tokens, width, generator=random)
+    x = tokens(1000, n_tokens, width, generator=random) * torch.rand(1000, n_tokens, 1, generator=random)
     for _ in range(layers):
-        weights = scores(n, n_tokens, n_tokens, generator=random).softmax(dim)
-        x = (x if skip else 0) + weights @ x
-    return norms.token_diversity(x)
+        weights = scores(1000, n_tokens, n_tokens, generator=random).softmax(dim)
+        x = after((x if skip else 0) + weights @ before(x))
+    return norms.token_diversity(at_the_end(x))
 
 
 def second_stack(seed, starts_where_the_first_ended):
@@ -228,9 +251,10 @@ def second_stack(seed, starts_where_the_first_ended):
     random = torch.Generator().manual_seed(seed)
 
     def weights():
-        return torch.randn(50, 32, 32, generator=random).softmax(-1)
+        return torch.randn(1000, 32, 32, generator=random).softmax(-1)
 
-    x = first = torch.randn(50, 32, 64, generator=random)
+    x = torch.randn(1000, 32, 64, generator=random) * torch.rand(1000, 32, 1, generator=random)
+    first = x
     for _ in range(4 if starts_where_the_first_ended else 0):
         x = weights() @ x
     for _ in range(4):
@@ -252,10 +276,13 @@ def test_any_honest_measurement_lands_in_the_range(seed):
         ("have changed places", {"n_tokens": 64, "width": 32}),
         ("Your weights are too even", {"scores": torch.rand}),
         ("Your tokens have much in common", {"tokens": torch.rand}),
+        *(("go through a norm in each layer", {"after": norm}) for norm in (layer_norm, rms_norm)),
+        *(("go through a norm in each layer", {"before": norm}) for norm in (layer_norm, rms_norm)),
+        *(("go through a norm at the end", {"at_the_end": norm}) for norm in (layer_norm, rms_norm)),
     ],
 )
 def test_each_wrong_measurement_is_told_why(says, settings):
-    for seed in range(10):
+    for seed in range(5):
         answer = [diversity(skip, seed, **settings).mean() for skip in (False, True)]
         assert says in ex.kept_apart.check(answer).message
 
@@ -265,9 +292,23 @@ def test_each_wrong_measurement_is_told_why(says, settings):
     [("that the first stack had left", True), ("the random tokens of the beginning", False)],
 )
 def test_a_second_stack_with_the_wrong_tokens_is_told_why(says, starts_where_the_first_ended):
-    for seed in range(10):
+    for seed in range(5):
         answer = diversity(False, seed).mean(), second_stack(seed, starts_where_the_first_ended)
         assert says in ex.kept_apart.check(answer).message
+
+
+@pytest.mark.parametrize("where", ["before", "after", "at_the_end"])
+def test_a_norm_in_the_second_stack_alone_is_told_too(where):
+    for seed in range(5):
+        answer = diversity(False, seed).mean(), diversity(True, seed, **{where: rms_norm}).mean()
+        assert "go through a norm" in ex.kept_apart.check(answer).message
+
+
+def test_a_norm_in_the_first_stack_alone_is_told_too():
+    for seed in range(5):
+        answer = diversity(False, seed, after=rms_norm).mean(), diversity(True, seed).mean()
+        message = ex.kept_apart.check(answer).message
+        assert "The first number is too small. Either the tokens go through a norm" in message
 
 
 def test_averages_that_are_none_are_told_so():

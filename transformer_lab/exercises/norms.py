@@ -1460,26 +1460,27 @@ def _min_of_python(steps, d_model, warmup):
     title="What a skip connection keeps apart",
     statement=r"""
         Measure what attention does to the differences between tokens, with and without a skip connection.
-        Take sentences of 32 random tokens of 64 numbers (`torch.randn`). In each of 4 layers, every token
-        becomes a weighted average of all tokens, h = A x; the weights A (32, 32) are fresh in every layer,
+        Take sentences of 32 random tokens of 64 numbers, long ones and short ones:
+        `torch.randn(32, 64) * torch.rand(32, 1)`. In each of 4 layers, every token becomes a weighted average
+        of all tokens, h = A x; the weights A (32, 32) are fresh in every layer,
         `torch.randn(32, 32).softmax(-1)`. No matrices, no norms.
 
         Without skip connection x becomes A x, with it x + A x. Report the token diversity after 4 layers,
-        first without, then with the skip connection, on average over at least 50 sentences.
+        first without, then with the skip connection, on average over at least 1000 sentences.
         `transformer_lab.norms.token_diversity(x)` gives it: 0 means that all tokens are alike.
         """,
     hints=(
-        "All sentences at once: `x = torch.randn(200, 32, 64)`, and in each layer "
-        "`a = torch.randn(200, 32, 32).softmax(-1)`.",
+        "All sentences at once: `x = torch.randn(1000, 32, 64) * torch.rand(1000, 32, 1)`, and in each layer "
+        "`a = torch.randn(1000, 32, 32).softmax(-1)`.",
         "A layer is one line: `x = a @ x`, or `x = x + a @ x`. Start both stacks from the same random "
         "tokens, or from new ones, as you like.",
         "After the loop: `token_diversity(x).mean()`, which averages over the sentences.",
     ),
-    ranges={"without": (0.0085, 0.0104), "with": (0.335, 0.368)},
+    ranges={"without": (0.00895, 0.0098), "with": (0.348, 0.361)},
     slips={
         "The two numbers are the other way round: first without the skip connection, then with it.": (
-            (0.335, 0.368),
-            (0.0085, 0.0104),
+            (0.348, 0.361),
+            (0.00895, 0.0098),
         ),
         "These are squares: the diversity is a ratio of lengths, not of squared lengths. Take the root, for "
         "each sentence, before you average.": ((7e-5, 1.15e-4), (0.112, 0.138)),
@@ -1488,6 +1489,12 @@ def _min_of_python(steps, d_model, warmup):
             (0.0085, 0.014),
             (0.39, 0.445),
         ),
+        "In the second stack, or in both, the tokens go through a norm in each layer. Here there is none: it "
+        "would make all tokens equally long.": ((0.0078, 0.0098), (0.236, 0.3)),
+        "In the second stack, or in both, the tokens go through a norm at the end. Here there is none: it "
+        "would make all tokens equally long.": ((0.0085, 0.0098), (0.322, 0.342)),
+        "The first number is too small. Either the tokens go through a norm in each layer, and here there is "
+        "none; or your average is over fewer than a thousand sentences.": ((0.0078, 0.0089), (0.348, 0.361)),
         "That is the diversity after three layers. One more.": ((0.042, 0.05), (0.57, 0.615)),
         "That is the diversity after five layers. One less.": ((0.0017, 0.0022), (0.178, 0.198)),
         "Your softmax runs down the columns. Each row of A belongs to one token and sums to 1: the last "
@@ -1505,25 +1512,28 @@ def _min_of_python(steps, d_model, warmup):
             (0.97, 1.0),
         ),
         "The first number is right. For the second you started from the tokens that the first stack had "
-        "left, nearly alike already. Start from random tokens again.": ((0.0085, 0.0104), (0.00055, 0.0007)),
+        "left, nearly alike already. Start from random tokens again.": ((0.00895, 0.0098), (0.00055, 0.0007)),
         "The first number is right. In the second stack you added the random tokens of the beginning in "
-        "every layer. Each layer adds to what came into it: x + A x.": ((0.0085, 0.0104), (0.73, 0.766)),
+        "every layer. Each layer adds to what came into it: x + A x.": ((0.00895, 0.0098), (0.73, 0.766)),
         "Your weights are too even, so that each average is nearly the plain mean. `torch.rand` gives such "
         "ones; here they are `torch.randn(32, 32).softmax(-1)`.": ((3.2e-5, 3.8e-5), (0.315, 0.35)),
         "Your tokens have much in common from the beginning: their mean is not 0. `torch.rand` gives such "
-        "ones; here they come from `torch.randn`.": ((0.00088, 0.00105), (0.0365, 0.04)),
+        "ones; here they come from `torch.randn`, and only their lengths from `torch.rand`.": (
+            (0.0013, 0.0016),
+            (0.055, 0.062),
+        ),
         "Both numbers belong to the stack without skip connection. In the second one, x becomes x + A x.": (
-            (0.0085, 0.0104),
-            (0.0085, 0.0104),
+            (0.00895, 0.0098),
+            (0.00895, 0.0098),
         ),
         "Both numbers belong to the stack with skip connection. In the first one, x becomes A x alone.": (
-            (0.335, 0.368),
-            (0.335, 0.368),
+            (0.348, 0.361),
+            (0.348, 0.361),
         ),
     },
     at_most=(1.0, "A diversity above 1 is impossible: it is a share. Did you report a length, or percent?"),
-    otherwise="Not in the range that fifty sentences give. Check: at least fifty of them, 32 tokens of 64 "
-    "numbers, four layers, the softmax over the last axis, the diversity at the end.",
+    otherwise="Not in the range that a thousand sentences give. Check: at least a thousand of them, 32 "
+    "tokens of 64 numbers, four layers, the softmax over the last axis, the diversity at the end.",
 )
 def kept_apart():
     """Without skip connection a hundredth of the difference between tokens is left after only four layers;
@@ -1532,9 +1542,9 @@ def kept_apart():
     random = torch.Generator().manual_seed(0)
 
     def diversity(skip):
-        x = torch.randn(400, 32, 64, generator=random)
+        x = torch.randn(1000, 32, 64, generator=random) * torch.rand(1000, 32, 1, generator=random)
         for _ in range(4):
-            weights = torch.randn(400, 32, 32, generator=random).softmax(dim=-1)
+            weights = torch.randn(1000, 32, 32, generator=random).softmax(dim=-1)
             x = (x if skip else 0) + weights @ x
         apart = x - x.mean(dim=1, keepdim=True)  # what is not common to all tokens of the sentence
         return (apart.norm(dim=(1, 2)) / x.norm(dim=(1, 2))).mean().item()
