@@ -139,7 +139,7 @@ def test_scores_of_heads_that_look_at_a_known_place(place, back):
         first.k_proj.bias.zero_()
     scores = runs.head_scores(model)
     for name, of_layers in scores.items():
-        assert of_layers[0][0] == pytest.approx(name == place, abs=0.01)
+        assert of_layers[0][0] == pytest.approx(float(name == place), abs=0.01)
 
 
 def test_without_a_head_what_it_found_is_not_written_and_comes_back_afterwards():
