@@ -248,7 +248,7 @@ REPEAT_STEPS = {"none": 2000, "pre": 6000}  # by placement: pre-norm takes longe
 
 def repeats(
     n: int, generator: torch.Generator, periods: Sequence[int] = PERIODS
-) -> tuple[Int[Tensor, "n T"], Int[Tensor, "n"]]:
+) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B"]]:
     """Rows of ``LENGTH`` symbols: each begins at random, and repeats its beginning from some place on.
 
     Returns:
