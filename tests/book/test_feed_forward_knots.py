@@ -73,7 +73,7 @@ def test_without_the_nonlinearity_the_curve_is_one_line_however_many_units(show)
         page.get_by_role("button", name="Fit all weights").click()
     assert bends(page) > 3 and page.locator(".tl-handle:visible").count() == 8
     curved = error(page)
-    page.get_by_role("switch", name="Nonlinearity on").press("Space")
+    page.get_by_role("switch", name="Nonlinearity").press("Space")
     assert bends(page) == 0 and "one straight line" in said(page)
     page.get_by_role("button", name="Fit all weights").click()
     assert bends(page) == 0 and error(page) > curved

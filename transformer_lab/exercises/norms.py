@@ -90,7 +90,7 @@ def _layer_norm_reference(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, e
         entries, take the mean $\mu$ and the variance $\sigma^2$, the mean of the squared distances from
         $\mu$; then
 
-        $$y = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} \cdot \text{weight} + \text{bias}$$
+        $$y = \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} \cdot \text{weight} + \text{bias}$$
 
         `weight` and `bias` have D numbers, one for each entry; `eps` is a small number. PyTorch's
         `layer_norm` and its relatives are off limits: you are writing it.
@@ -398,7 +398,7 @@ def _rms_norm_reference(x: np.ndarray, weight: np.ndarray, eps: float) -> np.nda
         RMSNorm leaves the mean alone. It divides each token by the root of the mean of its squared entries
         (root mean square, hence the name), and has no bias:
 
-        $$y = \frac{x}{\sqrt{\frac{1}{D} \sum_{i=1}^{D} x_i^2 + \epsilon}} \cdot \text{weight}$$
+        $$y = \frac{x}{\sqrt{\frac{1}{D} \sum_{i=1}^{D} x_i^2 + \varepsilon}} \cdot \text{weight}$$
 
         `x` has the shape (B, T, D), `weight` has D numbers, `eps` is a small number. PyTorch's `rms_norm` is
         off limits.
@@ -1574,7 +1574,7 @@ def _backward_reference(x: np.ndarray, upstream: np.ndarray, eps: float) -> np.n
     title="The gradient of RMSNorm, by hand",
     statement=r"""
         RMSNorm without weight makes $y = x / r$ of a token x, with $r = \sqrt{\frac{1}{D}\sum_i x_i^2 +
-        \epsilon}$. Its gradient is what a fused kernel has to compute. From the output comes `upstream`, for
+        \varepsilon}$. Its gradient is what a fused kernel has to compute. From the output comes `upstream`, for
         each entry of y how the loss changes with it; find the same for each entry of x.
 
         Each $x_j$ acts in two ways: on its own $y_j$, and on $r$, by which all entries are divided, with

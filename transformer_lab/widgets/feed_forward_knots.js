@@ -85,7 +85,7 @@ export function terms({ units, offset, nonlinear }) {
   return [format(offset), ...units.map(([knot, side, weight]) => {
     const away = format(Math.abs(knot));
     const sum = side > 0 ? `x ${knot < 0 ? "+" : "−"} ${away}` : `${format(knot)} − x`;
-    return `${weight < 0 ? "−" : "+"} ${format(Math.abs(weight))} ${nonlinear ? "relu" : ""}(${sum})`;
+    return `${weight < -0.005 ? "−" : "+"} ${format(Math.abs(weight))} ${nonlinear ? "relu" : ""}(${sum})`;
   })];
 }
 
@@ -164,7 +164,7 @@ function render({ model, el }) {
     label: "Hidden units", values: COUNTS, signal,
     onInput: (value) => change({ units: resized(model.get("units"), value) }),
   });
-  const nonlinear = toggle({ label: "Nonlinearity on", onInput: (value) => change({ nonlinear: value }), signal });
+  const nonlinear = toggle({ label: "Nonlinearity", onInput: (value) => change({ nonlinear: value }), signal });
   const weight = slider({
     label: "Weight", min: -SLOPES, max: SLOPES, step: 0.1, say: (value) => format(value), signal,
     onInput: (value) => model.set("units", withChosen((k, s) => [k, s, value])), onRelease: () => model.save_changes(),

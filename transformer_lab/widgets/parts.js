@@ -21,8 +21,9 @@ export function svg(tag, attributes = {}, ...children) {
 
 /** The root of a widget. */
 export function frame(label, ...children) {
-  const untouched = { "data-lm-suppress-shortcuts": "true" }; // JupyterLab leaves the keys pressed in here alone
-  return element("div", { class: "tl-widget", role: "group", "aria-label": label, ...untouched }, ...children);
+  const root = element("div", { class: "tl-widget", role: "group", "aria-label": label }, ...children);
+  root.addEventListener("keydown", (event) => event.stopPropagation()); // else JupyterLab takes arrows for its own
+  return root;
 }
 
 /** Writes only what is new: drawing sixty times a second should not touch what stays. */
