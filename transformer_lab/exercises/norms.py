@@ -1573,9 +1573,10 @@ def _backward_reference(x: np.ndarray, upstream: np.ndarray, eps: float) -> np.n
 @chapter.implement(
     title="The gradient of RMSNorm, by hand",
     statement=r"""
-        RMSNorm without weight makes $y = x / r$ of a token x, with $r = \sqrt{\frac{1}{D}\sum_i x_i^2 +
-        \varepsilon}$. Its gradient is what a fused kernel has to compute. From the output comes `upstream`, for
-        each entry of y how the loss changes with it; find the same for each entry of x.
+        RMSNorm without weight makes $y = x / r$ of a token x, with
+        $r = \sqrt{\frac{1}{D}\sum_i x_i^2 + \varepsilon}$. Its gradient is what a fused kernel has to
+        compute. From the output comes `upstream`, for each entry of y how the loss changes with it; find the
+        same for each entry of x.
 
         Each $x_j$ acts in two ways: on its own $y_j$, and on $r$, by which all entries are divided, with
         $\partial r / \partial x_j = x_j / (D r)$. Together, for one token,
