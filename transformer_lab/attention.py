@@ -115,13 +115,48 @@ class MultiHeadAttention(nn.Module):
                 mask or bias does not fit (B, H, T, S).
             TypeError: a mask that is not boolean.
         """
-        q, k, v = self._qkv(x, context)
-        _check(mask, bias, (*q.shape[:-1], k.shape[-2]))
+        self._check_pair(x, context)
+        return self.attend(x, *self.keys_values(context), mask, bias=bias)
+
+    def keys_values(
+        self, context: Float[Tensor, "B S D"], *, start: int = 0
+    ) -> tuple[Float[Tensor, "B H S Dh"], Float[Tensor, "B H S Dh"]]:
+        """What ``context`` answers with. Computed once, it can be asked again and again: a cache.
+
+        Args:
+            context: what is to be asked; start: the position of its first token, which only ``rotary`` reads.
+
+        Raises:
+            ValueError: ``context`` is not (batch, tokens, d_model).
+        """
+        self._check_width("context", context)
+        keys, values = self._split(self.k_proj(context)), self._split(self.v_proj(context))
+        if self.rotary is not None:
+            keys = self.rotary(keys, torch.arange(start, start + keys.shape[2], device=keys.device))
+        return keys, values
+
+    def attend(
+        self,
+        x: Float[Tensor, "B T D"],
+        keys: Float[Tensor, "B H S Dh"],
+        values: Float[Tensor, "B H S Dh"],
+        mask: Mask | None = None,
+        *,
+        bias: Bias | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """``forward`` with what ``keys_values`` gave; the last query stands at the last key.
+
+        Raises:
+            ValueError: ``x`` is not (batch, tokens, d_model), or the mask or bias does not fit (B, H, T, S).
+            TypeError: a mask that is not boolean.
+        """
+        q = self._queries(x, keys)
+        _check(mask, bias, (*q.shape[:-1], keys.shape[-2]))
         allowed = mask
         if bias is not None:  # the kernel takes one tensor: fold the mask into the bias
             allowed = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
         p = self.dropout if self.training else 0.0  # the kernel does not look at self.training
-        y = F.scaled_dot_product_attention(q, k, v, allowed, dropout_p=p)
+        y = F.scaled_dot_product_attention(q, keys, values, allowed, dropout_p=p)
         return self.out_proj(y.transpose(1, 2).flatten(2))  # (B, H, T, Dh) -> (B, T, D)
 
     def weights(
@@ -133,23 +168,31 @@ class MultiHeadAttention(nn.Module):
         bias: Bias | None = None,
     ) -> Float[Tensor, "B H T S"]:
         """The weights that ``forward`` uses, before dropout: for plots, widgets and tests."""
-        return attention(*self._qkv(x, context), mask, bias=bias)[1]
+        self._check_pair(x, context)
+        keys, values = self.keys_values(context)
+        return attention(self._queries(x, keys), keys, values, mask, bias=bias)[1]
 
-    def _qkv(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        for name, t in (("x", x), ("context", context)):
-            if t.ndim != 3 or t.shape[-1] != self.d_model:
-                wanted = f"(batch, tokens, d_model={self.d_model})"
-                raise ValueError(f"{name} must be {wanted}, got {tuple(t.shape)}")
+    def _queries(self, x: Tensor, keys: Tensor) -> Tensor:
+        self._check_width("x", x)
+        q, n_keys = self._split(self.q_proj(x)), keys.shape[2]
+        if self.rotary is not None:
+            q = self.rotary(q, torch.arange(n_keys - q.shape[2], n_keys, device=q.device))
+        return q
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, S, D) -> (B, H, S, Dh)
+
+    def _check_width(self, name: str, x: Tensor) -> None:
+        if x.ndim != 3 or x.shape[-1] != self.d_model:
+            wanted = f"(batch, tokens, d_model={self.d_model})"
+            raise ValueError(f"{name} must be {wanted}, got {tuple(x.shape)}")
+
+    def _check_pair(self, x: Tensor, context: Tensor) -> None:
+        self._check_width("x", x)
+        self._check_width("context", context)
         if len(x) != len(context):
             sizes = f"{len(x)} and {len(context)}"
             raise ValueError(f"x and context must hold equally many sequences, got {sizes}")
-        pairs = (self.q_proj, x), (self.k_proj, context), (self.v_proj, context)
-        q, k, v = (p(t).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for p, t in pairs)
-        if self.rotary is None:
-            return q, k, v
-        n_queries, n_keys = q.shape[2], k.shape[2]
-        positions = torch.arange(n_keys - max(n_queries, n_keys), n_keys, device=k.device)
-        return self.rotary(q, positions[-n_queries:]), self.rotary(k, positions[-n_keys:]), v
 
 
 def _leading(*tensors: Tensor) -> tuple[int, ...]:
