@@ -2,8 +2,8 @@
 
 Letters as in ``notation``: B batch, S source tokens, T target tokens, V vocabulary; K is the number of beams.
 Sources: Vaswani et al. (2017), section 6.1, https://arxiv.org/abs/1706.03762 (beam search); Wu et al. (2016),
-https://arxiv.org/abs/1609.08144 (length penalty); Fan et al. (2018), https://arxiv.org/abs/1805.04833 (top-k);
-Holtzman et al. (2020), https://arxiv.org/abs/1904.09751 (top-p).
+https://arxiv.org/abs/1609.08144 (length penalty); Fan et al. (2018), https://arxiv.org/abs/1805.04833
+(top-k); Holtzman et al. (2020), https://arxiv.org/abs/1904.09751 (top-p).
 """
 
 from collections.abc import Callable, Iterator
