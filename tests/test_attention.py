@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from tests.conftest import gradients
 from transformer_lab.attention import MultiHeadAttention, attention
 from transformer_lab.masks import causal_mask, padding_mask
+from transformer_lab.positional import rotate
 
 
 @pytest.fixture(autouse=True)
@@ -239,6 +240,23 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(attn(x, x), attn(x, x))
 
 
+@settings(max_examples=30, deadline=None)
+@given(cuts=st.lists(st.integers(1, 3), min_size=1, max_size=3))
+def test_keys_and_values_can_be_kept_and_added_to(cuts):
+    """A cache: asked with pieces of the keys joined, the layer gives what it gives at once."""
+    attn = build(rotary=rotate)
+    n = sum(cuts)
+    x, kept, begin = torch.randn(2, n, 8), [], 0
+    whole = attn(x, x, causal_mask(n))
+    for size in cuts:
+        piece = x[:, begin : begin + size]
+        kept.append(attn.keys_values(piece, start=begin))
+        begin += size
+        keys, values = (torch.cat(parts, dim=2) for parts in zip(*kept, strict=True))
+        y = attn.attend(piece, keys, values, causal_mask(size, begin))
+        assert_close(y, whole[:, begin - size : begin])
+
+
 def test_rotary_turns_queries_and_keys_by_position_with_the_ends_aligned():
     seen = []
 
@@ -251,9 +269,9 @@ def test_rotary_turns_queries_and_keys_by_position_with_the_ends_aligned():
     seen.clear()
     whole = turned(x, x, causal_mask(4))
     assert_close(turned(x[:, 2:], x, causal_mask(2, 4)), whole[:, 2:])  # as in cached decoding
-    assert seen == [[0, 1, 2, 3], [0, 1, 2, 3], [2, 3], [0, 1, 2, 3]]
+    assert seen == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3], [2, 3]]
     turned(x, x[:, :2])
-    assert seen[-2:] == [[-2, -1, 0, 1], [0, 1]]
+    assert seen[-2:] == [[0, 1], [-2, -1, 0, 1]]
 
 
 def test_low_precision_error_is_at_most_twice_that_of_plain_pytorch():

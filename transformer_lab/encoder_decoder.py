@@ -175,6 +175,9 @@ class Transformer(nn.Module):
     def step(self, tokens: Int[Tensor, "B T"], state: DecoderState) -> Float[Tensor, "B T V"]:
         """The scores after each of some more target tokens, which are added to ``state``."""
         real = padding_mask(tokens, self.config.pad_id)
+        if len(tokens) != len(state.source_mask):
+            sizes = f"{len(state.source_mask)} and {len(tokens)}"
+            raise ValueError(f"source and target must hold equally many sentences, got {sizes}")
         x = self._embed(tokens, "target", start=state.length)
         state.target_mask = (
             real if state.target_mask is None else torch.cat([state.target_mask, real], dim=-1)
@@ -195,7 +198,14 @@ class Transformer(nn.Module):
         end = start + tokens.shape[1]
         if end > self.config.max_len:
             raise ValueError(f"{name} rows may have max_len={self.config.max_len} tokens, got {end}")
-        x = self.embed(tokens) * self.config.d_model**0.5  # section 3.4
+        try:
+            x = self.embed(tokens) * self.config.d_model**0.5  # section 3.4
+        except IndexError:
+            last = self.config.vocab_size - 1
+            strange = next(i for i in tokens.flatten().tolist() if not 0 <= i <= last)
+            raise ValueError(
+                f"{name} holds the token {strange}; the vocabulary has ids from 0 to {last}"
+            ) from None
         return self.dropout(x + self.positions[start:end])
 
     def _initialise(self) -> None:

@@ -94,8 +94,8 @@ def keep_top_p(scores: Float[Tensor, "... V"], p: float) -> Float[Tensor, "... V
     Raises:
         ValueError: p is not in (0, 1].
 
-    >>> keep_top_p(torch.tensor([0.1, 0.6, 0.3]).log(), 0.8).exp().tolist()
-    [0.0, 0.6000000238418579, 0.30000001192092896]
+    >>> keep_top_p(torch.tensor([1.0, 5.0, 4.0]), 0.8).tolist()  # probabilities 0.01, 0.72, 0.27
+    [-inf, 5.0, 4.0]
     """
     if not 0 < p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, got {p}")

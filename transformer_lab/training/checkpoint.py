@@ -28,9 +28,7 @@ def save(trainer: "Trainer", path: Path) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in trainer.model.state_dict().items()}
     for i, state in trainer.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    tensors["chance.cpu"] = torch.get_rng_state()
-    if trainer.device.type == "cuda":
-        tensors["chance.cuda"] = torch.cuda.get_rng_state(trainer.device)
+    tensors |= {f"chance.{name}": state for name, state in trainer.chance.items()}
     tensors["losses"] = torch.tensor(trainer.losses, dtype=torch.float64)
     tensors["read"] = torch.tensor(trainer.read)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,9 +67,8 @@ def load(trainer: "Trainer", path: Path) -> None:
             _, i, entry = name.split(".")
             state.setdefault(int(i), {})[entry] = tensor
     trainer.optimizer.load_state_dict(trainer.optimizer.state_dict() | {"state": state})
-    torch.set_rng_state(tensors["chance.cpu"])
-    if trainer.device.type == "cuda" and "chance.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["chance.cuda"], trainer.device)
+    chance = {name.removeprefix("chance."): t for name, t in tensors.items() if name.startswith("chance.")}
+    trainer.chance |= {name: state for name, state in chance.items() if name in trainer.chance}
     trainer.losses, trainer.read = tensors["losses"].tolist(), int(tensors["read"])
 
 

@@ -93,7 +93,7 @@ def translation_loss(model: nn.Module, batch: Batch, smoothing: float = 0.0) -> 
     source, target = batch
     scores = model(source, target[:, :-1])
     return F.cross_entropy(
-        scores.flatten(0, 1).float(),
+        scores.flatten(0, 1),
         target[:, 1:].flatten(),
         ignore_index=model.config.pad_id,
         label_smoothing=smoothing,
@@ -128,13 +128,15 @@ class Trainer:
         self.checkpoint_path = None if checkpoint_path is None else Path(checkpoint_path)
         self.every = every
         self.optimizer = torch.optim.Adam(model.parameters(), config.lr, betas=config.betas, eps=config.eps)
+        self.chance: dict[str, Tensor] = {}  # the state of each generator that dropout draws from
         self.losses: list[float] = []  # of every step, in nats per target token, smoothing included
         self.read = 0  # batches
         self.device = next(model.parameters()).device
         cuda = self.device.type == "cuda"
         self._half = torch.bfloat16 if cuda and torch.cuda.is_bf16_supported() else torch.float16
         self._scaler = torch.amp.GradScaler("cuda", enabled=cuda and self._half == torch.float16)
-        torch.manual_seed(config.seed)
+        with self._own_chance():
+            torch.manual_seed(config.seed)
         if self.checkpoint_path is not None and self.checkpoint_path.exists():
             checkpoint.load(self, self.checkpoint_path)
 
@@ -147,13 +149,14 @@ class Trainer:
         end = self.config.steps if steps is None else min(self.config.steps, len(self.losses) + steps)
         stream = self._stream()
         self.model.train()
-        with _interrupt_as_flag() as interrupted, self._bar(end) as bar:
+        with self._own_chance(), _interrupt_as_flag() as interrupted, self._bar(end) as bar:
             while len(self.losses) < end and not interrupted.is_set():
                 n_tokens = self._step([next(stream) for _ in range(self.config.accumulate)])
                 bar.update()
                 speed = n_tokens * (bar.format_dict["rate"] or 0)
                 bar.set_postfix_str(f"loss {self.losses[-1]:.3f}, {speed:,.0f} tokens/s", refresh=False)
                 if len(self.losses) % self.every == 0:
+                    self._note_chance()
                     self.save()
         self.save()
         return self.losses
@@ -196,6 +199,24 @@ class Trainer:
             if count == 0:
                 raise ValueError("there is nothing to train on: an epoch has no batch")
             epoch, before = epoch + 1, before + count
+
+    @contextmanager
+    def _own_chance(self) -> Iterator[None]:
+        """Inside, chance goes on where this trainer left it; outside, nobody notices."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            if self.chance:
+                torch.set_rng_state(self.chance["cpu"])
+            if "cuda" in self.chance:
+                torch.cuda.set_rng_state(self.chance["cuda"], self.device)
+            try:
+                yield
+            finally:
+                self._note_chance()
+
+    def _note_chance(self) -> None:
+        self.chance = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            self.chance["cuda"] = torch.cuda.get_rng_state(self.device)
 
     def _bar(self, end: int) -> tqdm:
         return tqdm(total=end, initial=len(self.losses), unit="step", desc="training", leave=False)

@@ -1,0 +1,408 @@
+"""The whole model: equal to PyTorch's and Hugging Face's, step by step as all at once, blind to padding."""
+
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+from tests.conftest import gradients
+from transformer_lab.encoder_decoder import Transformer, TransformerConfig
+from transformer_lab.masks import causal_mask
+
+SMALL = {
+    "vocab_size": 19,
+    "d_model": 16,
+    "n_heads": 4,
+    "n_layers": 2,
+    "d_ff": 24,
+    "dropout": 0.0,
+    "max_len": 32,
+}
+norms = pytest.mark.parametrize("norm", ["pre", "post"])
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def build(seed=0, **settings):
+    torch.manual_seed(seed)
+    model = Transformer(TransformerConfig(**SMALL | settings))
+    with torch.no_grad():  # biases and norms that say something
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter += torch.randn_like(parameter) / 4
+    return model
+
+
+def sentences(seed=1):
+    """Source and target of different lengths, the second row of each shorter and filled up."""
+    generator = torch.Generator().manual_seed(seed)
+    source = torch.randint(3, 19, (3, 7), generator=generator)
+    target = torch.randint(3, 19, (3, 5), generator=generator)
+    target[:, 0] = 1
+    source[1, 5:] = target[2, 3:] = 0
+    return source, target
+
+
+def real(scores, target):
+    """The scores at real target tokens; what is said of padding is nobody's business."""
+    return scores[target != 0]
+
+
+# --- against others ------------------------------------------------------------------------------
+
+
+def attention_into(theirs, ours, names):
+    for part, name in zip(("q_proj", "k_proj", "v_proj", "out_proj"), names, strict=True):
+        getattr(theirs, name).load_state_dict(getattr(ours, part).state_dict())
+
+
+def copied_into_pytorch(model):
+    c = model.config
+    sizes = (c.d_model, c.n_heads, c.d_ff, 0.0)
+    settings = {"batch_first": True, "norm_first": c.norm == "pre"}
+    layer = nn.TransformerEncoderLayer(*sizes, **settings)
+    encoder = nn.TransformerEncoder(layer, c.n_layers, nn.LayerNorm(c.d_model), enable_nested_tensor=False)
+    theirs = nn.Transformer(
+        *sizes[:2], c.n_layers, c.n_layers, *sizes[2:], custom_encoder=encoder, **settings
+    )
+    pairs = []  # of parameters, ours and theirs
+    for ours, its in zip(
+        [*model.encoder, *model.decoder], [*theirs.encoder.layers, *theirs.decoder.layers], strict=True
+    ):
+        attentions, residuals = [(ours.self_attention, its.self_attn)], list(ours.children())[1::2]
+        if hasattr(ours, "cross_attention"):
+            attentions.append((ours.cross_attention, its.multihead_attn))
+        with torch.no_grad():
+            for a, b in attentions:
+                projections = (a.q_proj, a.k_proj, a.v_proj)
+                b.in_proj_weight.copy_(torch.cat([p.weight for p in projections]))
+                b.in_proj_bias.copy_(torch.cat([p.bias for p in projections]))
+                b.out_proj.load_state_dict(a.out_proj.state_dict())
+        for i, residual in enumerate(residuals, start=1):
+            getattr(its, f"norm{i}").load_state_dict(residual.norm.state_dict())
+        its.linear1.load_state_dict(ours.feed_forward.up_proj.state_dict())
+        its.linear2.load_state_dict(ours.feed_forward.down_proj.state_dict())
+        pairs += [(ours.feed_forward.up_proj.weight, its.linear1.weight)]
+        pairs += [(ours.self_attention.out_proj.weight, its.self_attn.out_proj.weight)]
+    theirs.encoder.norm.load_state_dict(model.encoder_norm.state_dict())
+    theirs.decoder.norm.load_state_dict(model.decoder_norm.state_dict())
+    return theirs, pairs
+
+
+@norms
+def test_it_equals_pytorch_s_transformer(norm, parity):
+    model = build(norm=norm, final_norm=True)
+    theirs, weights = copied_into_pytorch(model)
+    source, target = sentences()
+    n = target.shape[1]
+
+    def pytorch_s():
+        embedded = [
+            model.embed(t) * model.config.d_model**0.5 + model.positions[: t.shape[1]]
+            for t in (source, target)
+        ]
+        blocked = ~causal_mask(n)[0, 0]  # there, True is blocked
+        out = theirs(
+            *embedded,
+            tgt_mask=blocked,
+            src_key_padding_mask=source == 0,
+            memory_key_padding_mask=source == 0,
+            tgt_key_padding_mask=target == 0,
+        )
+        return out @ model.embed.weight.T
+
+    a, b = real(model(source, target), target), real(pytorch_s(), target)
+    ours, its = (
+        gradients(scores, model.embed.weight, *copies)
+        for scores, copies in zip((a, b), zip(*weights, strict=True), strict=True)
+    )
+    together = [torch.cat([gradient.flatten() for gradient in of[1:]]) for of in (ours, its)]
+    pairs = {"scores": (a, b), "gradient of the embedding": (ours[0], its[0])}
+    pairs["gradients of two matrices of each layer"] = together
+    parity(f'encoder_decoder.Transformer(norm="{norm}", final_norm=True)', "torch: nn.Transformer", pairs)
+
+
+def hugging_face_s(model, kind):
+    """A tiny Marian (post-norm) or Pegasus (pre-norm) with the weights of ``model``."""
+    import transformers
+
+    c = model.config
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=c.vocab_size,
+        d_model=c.d_model,
+        encoder_layers=c.n_layers,
+        decoder_layers=c.n_layers,
+        encoder_attention_heads=c.n_heads,
+        decoder_attention_heads=c.n_heads,
+        encoder_ffn_dim=c.d_ff,
+        decoder_ffn_dim=c.d_ff,
+        max_position_embeddings=c.max_len,
+        activation_function=c.activation,
+        scale_embedding=True,
+        dropout=0.0,
+        attention_dropout=0.0,
+        pad_token_id=0,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+        forced_eos_token_id=None,
+    )
+    name = "MarianMTModel" if kind == "Marian" else "PegasusForConditionalGeneration"
+    theirs = getattr(transformers, name)(config).double()
+    with torch.no_grad():
+        theirs.model.shared.weight.copy_(model.embed.weight)
+        for side, layers in ((theirs.model.encoder, model.encoder), (theirs.model.decoder, model.decoder)):
+            side.embed_positions.weight.copy_(model.positions)
+            for its, ours in zip(side.layers, layers, strict=True):
+                names = ("q_proj", "k_proj", "v_proj", "out_proj")
+                attention_into(its.self_attn, ours.self_attention, names)
+                around = [
+                    ours.around_attention if side is theirs.model.encoder else ours.around_self_attention
+                ]
+                its.self_attn_layer_norm.load_state_dict(around[0].norm.state_dict())
+                if side is theirs.model.decoder:
+                    attention_into(its.encoder_attn, ours.cross_attention, names)
+                    its.encoder_attn_layer_norm.load_state_dict(ours.around_cross_attention.norm.state_dict())
+                its.fc1.load_state_dict(ours.feed_forward.up_proj.state_dict())
+                its.fc2.load_state_dict(ours.feed_forward.down_proj.state_dict())
+                its.final_layer_norm.load_state_dict(ours.around_feed_forward.norm.state_dict())
+        if kind == "Pegasus":
+            theirs.model.encoder.layer_norm.load_state_dict(model.encoder_norm.state_dict())
+            theirs.model.decoder.layer_norm.load_state_dict(model.decoder_norm.state_dict())
+    return theirs
+
+
+@pytest.mark.parametrize(("norm", "kind"), [("post", "Marian"), ("pre", "Pegasus")])
+def test_it_equals_hugging_face_s(norm, kind, parity):
+    model = build(norm=norm)
+    theirs = hugging_face_s(model, kind)
+    source, target = sentences()
+    a = real(model(source, target), target)
+    b = real(
+        theirs(
+            input_ids=source,
+            attention_mask=(source != 0).long(),
+            decoder_input_ids=target,
+            decoder_attention_mask=(target != 0).long(),
+        ).logits,
+        target,
+    )
+    last = model.encoder[-1].feed_forward.up_proj.weight, theirs.model.encoder.layers[-1].fc1.weight
+    cross = (
+        model.decoder[0].cross_attention.k_proj.weight,
+        theirs.model.decoder.layers[0].encoder_attn.k_proj.weight,
+    )
+    ours, its = zip((model.embed.weight, theirs.model.shared.weight), last, cross, strict=True)
+    names = (
+        "gradient of the embedding",
+        "gradient of the encoder's last layer",
+        "gradient of the first keys",
+    )
+    gradient = {n: p for n, *p in zip(names, gradients(a, *ours), gradients(b, *its), strict=True)}
+    parity(
+        f'encoder_decoder.Transformer(norm="{norm}")', f"transformers: {kind}", {"scores": (a, b)} | gradient
+    )
+
+
+def test_the_base_model_has_the_parameters_of_the_chapter():
+    with torch.device("meta"):
+        base = Transformer(TransformerConfig.base())
+    attention, feed_forward, norm = 4 * (512 * 512 + 512), 2 * 512 * 2048 + 2048 + 512, 2 * 512
+    encoder, decoder = attention + feed_forward + 2 * norm, 2 * attention + feed_forward + 3 * norm
+    assert sum(p.numel() for p in base.parameters()) == 37_000 * 512 + 6 * (encoder + decoder) == 63_082_496
+    tiny = Transformer(TransformerConfig.tiny(vocab_size=100))
+    assert 0.65e6 < sum(p.numel() for p in tiny.parameters()) < 0.75e6
+
+
+# --- what must hold whatever the weights ---------------------------------------------------------
+
+
+@norms
+@settings(max_examples=20, deadline=None)
+@given(cuts=st.lists(st.integers(1, 4), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_written_in_pieces_it_is_what_it_is_at_once(norm, cuts, seed):
+    model, (source, target) = build(seed, norm=norm), sentences(seed)
+    state, pieces, begin = model.start(source), [], 0
+    for size in [*cuts, target.shape[1]]:
+        piece = target[:, begin : begin + size]
+        if piece.shape[1]:
+            pieces.append(model.step(piece, state))
+            begin += piece.shape[1]
+            assert state.length == begin
+    whole = model(source, target)
+    assert_close(torch.cat(pieces, dim=1), whole, rtol=0, atol=1e-12)
+    assert_close(model.decode(target, model.encode(source), source), whole, rtol=0, atol=1e-12)
+
+
+@norms
+def test_a_state_s_rows_go_on_as_if_alone(norm):
+    model, (source, target) = build(norm=norm), sentences()
+    index = torch.tensor([2, 0, 0])
+    for read in (0, 2):
+        state = model.start(source)
+        if read:
+            model.step(target[:, :read], state)
+        rows = state.rows(index)
+        assert rows.length == read
+        wanted = model(source[index], target[index])[:, read:]
+        assert_close(model.step(target[index, read:], rows), wanted, rtol=0, atol=1e-12)
+        assert state.length == read, "the branch must leave the tree as it was"
+
+
+@norms
+def test_padding_changes_nothing(norm):
+    model, (source, target) = build(norm=norm), sentences()
+    short = model(source[1:2, :5], target[1:2])
+    assert_close(model(source, target)[1:2], short, rtol=0, atol=1e-12)
+    wider = nn.functional.pad(source, (0, 4)), nn.functional.pad(target, (0, 3))
+    assert_close(model(*wider)[:, :5][target != 0], model(source, target)[target != 0], rtol=0, atol=1e-12)
+
+
+@norms
+def test_no_score_depends_on_a_later_target_token_and_every_one_on_the_source(norm):
+    model, (source, target) = build(norm=norm), sentences()
+    before = model(source, target)
+    for t in range(1, 5):
+        changed = target.clone()
+        changed[0, t] = 3 + (changed[0, t] - 2) % 16
+        after = model(source, changed)
+        assert torch.equal(before[0, :t], after[0, :t])
+        assert not torch.allclose(before[0, t], after[0, t])
+    changed = source.clone()
+    changed[0, 0] = 3 + (changed[0, 0] - 2) % 16
+    assert ((before - model(changed, target))[0].abs().amax(dim=-1) > 1e-6).all()
+
+
+@norms
+def test_every_parameter_changes_the_scores(norm):
+    model, (source, target) = build(norm=norm), sentences()
+    real(model(source, target), target).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        if not name.endswith("attention.k_proj.bias"):  # the same number added to all scores of a row
+            assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"norm": "pre"},
+        {"final_norm": True},
+        {"activation": "gelu"},
+        {"n_heads": 2},
+        {"pad_id": 5, "eos_id": 0},
+    ],
+    ids=str,
+)
+def test_every_setting_changes_the_scores(change):
+    source, target = sentences()
+    plain = build(norm="post")
+    other = build(**{"norm": "post"} | change)
+    other.load_state_dict(plain.state_dict(), strict=False)
+    assert not torch.allclose(plain(source, target), other(source, target))
+
+
+def test_dropout_acts_in_training_only_and_on_what_the_paper_names():
+    source, target = sentences()
+    model = build(norm="post", dropout=0.5)
+    model.eval()
+    assert_close(model(source, target), build(norm="post")(source, target))
+    model.train()
+    assert not torch.allclose(model(source, target), model(source, target))
+    dropped = {name for name, module in model.named_modules() if isinstance(module, nn.Dropout) and module.p}
+    kinds = {re.sub(r"(encoder|decoder)\.\d\.", "", name) for name in dropped}
+    assert kinds == {
+        "dropout",
+        "around_attention.dropout",
+        "around_self_attention.dropout",
+        "around_cross_attention.dropout",
+        "around_feed_forward.dropout",
+    }
+
+
+def test_a_fresh_model_starts_with_scores_of_about_one():
+    model = Transformer(TransformerConfig(**SMALL | {"d_model": 64, "norm": "pre"}))
+    assert 0.5 < model(*sentences()).std() < 2
+    assert model.embed.weight.std().item() == pytest.approx(64**-0.5, rel=0.1)
+
+
+@pytest.mark.compiled
+@norms
+def test_compiled_it_gives_the_same(norm):
+    model, (source, target) = build(norm=norm), sentences()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    assert_close(compiled(source, target), model(source, target))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@norms
+def test_low_precision_is_no_worse_than_twice_pytorch_s(norm, dtype):
+    model = build(norm=norm, final_norm=True)
+    theirs, _ = copied_into_pytorch(model)
+    source, target = sentences()
+    source, target = source[:1], target[:1]  # without padding
+    exact = model(source, target)
+    embedded = [model.embed(t) * 4 + model.positions[: t.shape[1]] for t in (source, target)]
+    model, theirs = model.to(dtype), theirs.to(dtype)
+    error = (model(source, target).double() - exact).abs().max()
+    out = theirs(*(e.to(dtype) for e in embedded), tgt_mask=~causal_mask(5)[0, 0])
+    peer = ((out @ model.embed.weight.T).double() - exact).abs().max()
+    assert error <= 2 * peer, (error, peer)
+
+
+# --- bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"n_layers": 0}, "n_layers must be 1 or more, got 0"),
+        ({"max_len": 0}, "max_len must be 1 or more, got 0"),
+        ({"norm": "both"}, "norm must be 'pre' or 'post', got 'both'"),
+        ({"eos_id": 1}, r"three different ids below vocab_size=19, got \(0, 1, 1\)"),
+        ({"eos_id": 19}, r"three different ids below vocab_size=19, got \(0, 1, 19\)"),
+        ({"n_heads": 3}, "d_model must be a multiple of n_heads, got 16 and 3"),
+        ({"d_model": 17, "n_heads": 1}, "width must be even"),
+        ({"dropout": 1.0}, "dropout must be a probability below 1, got 1.0"),
+        ({"activation": "tanh"}, "activation must be one of"),
+    ],
+)
+def test_bad_settings_say_what_was_wrong(settings, match):
+    with pytest.raises(ValueError, match=match):
+        build(**settings)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("source", "target", "error", "match"),
+    [
+        ([[5] * 33], [[1]], ValueError, "source rows may have max_len=32 tokens, got 33"),
+        ([[5]], [[1] * 33], ValueError, "target rows may have max_len=32 tokens, got 33"),
+        ([5], [[1]], ValueError, r"tokens must have axes \(B, S\), got shape \(1,\)"),
+        ([[5.0]], [[1]], TypeError, "tokens must be whole-number ids, got torch.float64"),
+        ([[5], [6]], [[1]], ValueError, "source and target must hold equally many sentences, got 2 and 1"),
+        ([[19]], [[1]], ValueError, "source holds the token 19; the vocabulary has ids from 0 to 18"),
+        ([[5]], [[-1]], ValueError, "target holds the token -1; the vocabulary has ids from 0 to 18"),
+    ],
+)
+def test_bad_tokens_say_what_was_wrong(source, target, error, match):
+    with pytest.raises(error, match=match):
+        build()(torch.tensor(source), torch.tensor(target))
+
+
+@pytest.mark.bad_input
+def test_too_long_in_pieces_is_told_as_well():
+    model = build()
+    state = model.start(torch.tensor([[5]]))
+    model.step(torch.ones(1, 30, dtype=torch.long), state)
+    with pytest.raises(ValueError, match="target rows may have max_len=32 tokens, got 33"):
+        model.step(torch.ones(1, 3, dtype=torch.long), state)
+    assert state.length == 30, "nothing is lost"
