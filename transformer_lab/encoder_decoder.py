@@ -3,8 +3,8 @@
 Letters as in ``notation``: B batch, T target tokens, S source tokens, D model width, V vocabulary. Source:
 Vaswani et al. (2017), https://arxiv.org/abs/1706.03762. Notable: one matrix embeds the source, embeds the
 target and makes the scores (section 3.4); reading a whole target and writing it token by token are the same
-code, ``step``, which goes on where the last call stopped; the norms are PyTorch's, equal to ``norms.LayerNorm``
-and faster to train.
+code, ``step``, which goes on where the last call stopped; the norms are PyTorch's, the same as
+``norms.LayerNorm`` and faster to train.
 """
 
 from dataclasses import dataclass
