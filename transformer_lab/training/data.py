@@ -6,7 +6,7 @@ sums are true (to be learned), and each story keeps its people, so that what was
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Int
@@ -62,7 +62,7 @@ def stories(n_characters: int, *, seed: int = 0) -> str:
     """
     if n_characters < 0:
         raise ValueError(f"cannot write {n_characters} characters")
-    draw = _Draw(seed)
+    draw = Draw(seed)
     parts, length = [], 0
     while length < n_characters:
         parts.append(_story(draw))
@@ -70,14 +70,17 @@ def stories(n_characters: int, *, seed: int = 0) -> str:
     return "".join(parts)[:n_characters]
 
 
-class _Draw(random.Random):
+class Draw(random.Random):
     """Of what ``random`` offers, only ``random()`` itself gives the same in every version of Python."""
 
     def among(self, options: Sequence) -> object:
         return options[int(self.random() * len(options))]
 
+    def shuffled(self, options: Iterable) -> list:
+        return sorted(options, key=lambda _: self.random())
 
-def _story(draw: _Draw) -> str:
+
+def _story(draw: Draw) -> str:
     a = draw.among(PEOPLE)
     b = draw.among(tuple(person for person in PEOPLE if person != a))
     sentences = [f"{a} the {trade(a)} lives in {home(a)} with a {animal(a)}."]
@@ -86,11 +89,11 @@ def _story(draw: _Draw) -> str:
     return " ".join(sentences) + "\n"
 
 
-def _walk(draw: _Draw, a: str, b: str) -> str:
+def _walk(draw: Draw, a: str, b: str) -> str:
     return f"{a} walks to {home(b)} and meets {b} the {trade(b)}."
 
 
-def _sum(draw: _Draw, a: str, b: str) -> str:
+def _sum(draw: Draw, a: str, b: str) -> str:
     one, other = draw.among(range(1, 10)), draw.among(range(1, 10))
     goods = draw.among(GOODS)
     return (
@@ -98,16 +101,16 @@ def _sum(draw: _Draw, a: str, b: str) -> str:
     )
 
 
-def _animal(draw: _Draw, a: str, b: str) -> str:
+def _animal(draw: Draw, a: str, b: str) -> str:
     return f"the {animal(b)} of {b} runs after the {animal(a)} of {a}."
 
 
-def _says(draw: _Draw, a: str, b: str) -> str:
+def _says(draw: Draw, a: str, b: str) -> str:
     words = " ".join(draw.among(GOODS + ANIMALS + TOWNS) for _ in range(draw.among((2, 3, 4))))
     return f"{a} says {words}, and {b} says {words} too."
 
 
-def _market(draw: _Draw, a: str, b: str) -> str:
+def _market(draw: Draw, a: str, b: str) -> str:
     return f"in {draw.among(TOWNS)} {b} sells {draw.among(NUMBERS[2:])} {draw.among(GOODS)} to {a}."
 
 
