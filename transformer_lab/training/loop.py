@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from . import checkpoint
-
-Batch = tuple[Int[Tensor, "B S"], Int[Tensor, "B T"]]  # source, target; the target begins with bos
+from .pairs import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
