@@ -246,7 +246,7 @@ def test_written_in_pieces_it_is_what_it_is_at_once(norm, cuts, seed):
 def test_a_state_s_rows_go_on_as_if_alone(norm):
     model, (source, target) = build(norm=norm), sentences()
     index = torch.tensor([2, 0, 0])
-    for read in (0, 2):
+    for read in (0, 2, 4):  # at 4 a row holds padding
         state = model.start(source)
         if read:
             model.step(target[:, :read], state)
@@ -325,6 +325,11 @@ def test_dropout_acts_in_training_only_and_on_what_the_paper_names():
         "around_cross_attention.dropout",
         "around_feed_forward.dropout",
     }
+    for module in [m for m in model.modules() if isinstance(m, nn.Dropout)]:
+        plain = build(norm="post").train()  # each of them alone makes a difference
+        same = dict(plain.named_modules())[next(n for n, m in model.named_modules() if m is module)]
+        same.p = 0.5 if module.p else 0.0
+        assert torch.equal(plain(source, target), plain(source, target)) is (module.p == 0)
 
 
 def test_a_fresh_model_starts_with_scores_of_about_one():

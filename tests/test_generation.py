@@ -188,6 +188,37 @@ def test_beams_are_true_distinct_ranked_and_the_same_alone_as_in_a_batch(seed, k
             assert h.log_probability == pytest.approx(total, abs=1e-10)
 
 
+def beams_by_definition(model, source, k, max_len, alpha=0.6):
+    """One sentence, one hypothesis after the other, every continuation looked at."""
+    still_open, finished = {(): 0.0}, {}
+    for _ in range(max_len):
+        ways = {
+            (*written, token): total + log_probabilities(model, source, written)[-1, token].item()
+            for written, total in still_open.items()
+            for token in range(2, model.config.vocab_size)
+        }
+        ranked = sorted(ways, key=lambda tokens: -ways[tokens])
+        for tokens in ranked[:k]:
+            if tokens[-1] == EOS and len(finished) < k:
+                finished[tokens] = ways[tokens]
+        still_open = {tokens: ways[tokens] for tokens in [t for t in ranked if t[-1] != EOS][:k]}
+        if len(finished) == k:
+            break
+    for tokens, total in still_open.items():
+        if len(finished) < k:
+            finished[tokens] = total
+    return sorted(finished, key=lambda tokens: -finished[tokens] / ((5 + len(tokens)) / 6) ** alpha)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_beams_are_those_of_the_definition(seed, k):
+    model, source = build(seed), sources()
+    for row, hypotheses in zip(source, generation.beams(model, source, beam_size=k, max_len=5), strict=True):
+        wanted = beams_by_definition(model, row[row != PAD][None], k, max_len=5)
+        assert [h.tokens for h in hypotheses] == wanted
+
+
 def test_beam_search_gives_the_best_of_beams_filled_up():
     model, source = build(3), sources(6)
     best = [h[0].tokens for h in generation.beams(model, source, beam_size=3, max_len=9)]
