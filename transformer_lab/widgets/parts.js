@@ -22,7 +22,7 @@ export function svg(tag, attributes = {}, ...children) {
 /** The root of a widget. */
 export function frame(label, ...children) {
   const root = element("div", { class: "tl-widget", role: "group", "aria-label": label }, ...children);
-  root.addEventListener("keydown", (event) => event.stopPropagation()); // else JupyterLab takes arrows for its own
+  root.onkeydown = (event) => event.stopPropagation(); // else JupyterLab takes the arrows for its own
   return root;
 }
 
