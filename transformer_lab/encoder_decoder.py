@@ -8,7 +8,7 @@ code, ``step``, which goes on where the last call stopped; the norms are PyTorch
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -73,12 +73,12 @@ class TransformerConfig:
             )
 
     @classmethod
-    def base(cls, vocab_size: int = 37_000) -> Self:
+    def base(cls, vocab_size: int = 37_000) -> "TransformerConfig":
         """The base model of the paper, Table 3: 63.1 million parameters with its vocabulary."""
         return cls(vocab_size=vocab_size)
 
     @classmethod
-    def tiny(cls, vocab_size: int) -> Self:
+    def tiny(cls, vocab_size: int) -> "TransformerConfig":
         """About 0.7 million parameters: trains in minutes on two CPU cores."""
         return cls(
             vocab_size=vocab_size, d_model=96, n_heads=4, n_layers=3, d_ff=288, norm="pre", max_len=128

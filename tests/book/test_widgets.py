@@ -475,6 +475,18 @@ def test_clean_up_leaves_nothing_behind(show, name):
     assert page.evaluate("document.adoptedStyleSheets.length === sheets")
 
 
+@pytest.mark.parametrize("name", widgets.__all__)
+def test_jupyterlab_is_told_to_leave_the_keys_of_every_input_alone(show, name):
+    """Its notebook takes the arrows for its own otherwise: it asks the input itself, then what holds it."""
+    page = show(getattr(widgets, name)())
+    page.locator(".tl-widget").wait_for()
+    silent = "input:not([data-lm-suppress-shortcuts='true'])"
+    assert (
+        page.locator(f".tl-widget {silent}, .tl-widget:not([data-lm-suppress-shortcuts='true'])").count() == 0
+    )
+    assert page.locator(".tl-widget input, .tl-widget [tabindex]").count() > 0
+
+
 # Everyone, everywhere
 
 

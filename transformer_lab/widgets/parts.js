@@ -9,9 +9,12 @@ function fill(node, attributes, children) {
   return node;
 }
 
+const OWN_KEYS = { "data-lm-suppress-shortcuts": "true" }; // JupyterLab leaves the keys pressed in here alone
+
 /** element("button", { type: "button" }, "Reset") */
 export function element(tag, attributes = {}, ...children) {
-  return fill(document.createElement(tag), attributes, children);
+  const own = tag === "input" ? OWN_KEYS : {}; // it asks sliders and radio buttons themselves, not what holds them
+  return fill(document.createElement(tag), { ...own, ...attributes }, children);
 }
 
 /** The same for SVG. */
@@ -21,9 +24,7 @@ export function svg(tag, attributes = {}, ...children) {
 
 /** The root of a widget. */
 export function frame(label, ...children) {
-  const root = element("div", { class: "tl-widget", role: "group", "aria-label": label }, ...children);
-  root.onkeydown = (event) => event.stopPropagation(); // else JupyterLab takes the arrows for its own
-  return root;
+  return element("div", { class: "tl-widget", role: "group", "aria-label": label, ...OWN_KEYS }, ...children);
 }
 
 /** Writes only what is new: drawing sixty times a second should not touch what stays. */
