@@ -21,7 +21,7 @@ from .norms import Residual
 from .notation import Mask
 from .positional import sinusoidal
 
-KeysValues = tuple[Float[Tensor, "B H S Dh"], Float[Tensor, "B H S Dh"]]
+KeysValues = tuple[Tensor, Tensor]  # each (B, H, S, Dh), of the source or of the target up to now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +250,7 @@ class DecoderLayer(nn.Module):
         x: Float[Tensor, "B T D"],
         past: KeysValues | None,
         memory: KeysValues,
-        mask: Mask,
+        mask: Tensor,  # (B, 1, T, target tokens up to now)
         source_mask: Mask,
     ) -> tuple[Float[Tensor, "B T D"], KeysValues]:
         """The next tokens through this layer; with them come the keys and values of all tokens up to now."""
