@@ -116,7 +116,8 @@ class MultiHeadAttention(nn.Module):
             TypeError: a mask that is not boolean.
         """
         self._check_pair(x, context)
-        return self.attend(x, *self.keys_values(context), mask, bias=bias)
+        q = self._split(self.q_proj(x))  # first, as in the stored runs: gradients are summed in this order
+        return self._attend(q, *self.keys_values(context), mask, bias)
 
     def keys_values(
         self, context: Float[Tensor, "B S D"], *, start: int = 0
@@ -150,7 +151,13 @@ class MultiHeadAttention(nn.Module):
             ValueError: ``x`` is not (batch, tokens, d_model), or the mask or bias does not fit (B, H, T, S).
             TypeError: a mask that is not boolean.
         """
-        q = self._queries(x, keys)
+        self._check_width("x", x)
+        return self._attend(self._split(self.q_proj(x)), keys, values, mask, bias)
+
+    def _attend(
+        self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
+        q = self._turned(q, keys)
         _check(mask, bias, (*q.shape[:-1], keys.shape[-2]))
         allowed = mask
         if bias is not None:  # the kernel takes one tensor: fold the mask into the bias
@@ -169,15 +176,16 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Tensor, "B H T S"]:
         """The weights that ``forward`` uses, before dropout: for plots, widgets and tests."""
         self._check_pair(x, context)
+        q = self._split(self.q_proj(x))
         keys, values = self.keys_values(context)
-        return attention(self._queries(x, keys), keys, values, mask, bias=bias)[1]
+        return attention(self._turned(q, keys), keys, values, mask, bias=bias)[1]
 
-    def _queries(self, x: Tensor, keys: Tensor) -> Tensor:
-        self._check_width("x", x)
-        q, n_keys = self._split(self.q_proj(x)), keys.shape[2]
-        if self.rotary is not None:
-            q = self.rotary(q, torch.arange(n_keys - q.shape[2], n_keys, device=q.device))
-        return q
+    def _turned(self, q: Tensor, keys: Tensor) -> Tensor:
+        """The last query stands at the last key."""
+        if self.rotary is None:
+            return q
+        n_keys = keys.shape[2]
+        return self.rotary(q, torch.arange(n_keys - q.shape[2], n_keys, device=q.device))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, S, D) -> (B, H, S, Dh)
