@@ -197,16 +197,10 @@ def beams_by_definition(model, source, k, max_len, alpha=0.6):
             for written, total in still_open.items()
             for token in range(2, model.config.vocab_size)
         }
-        ranked = sorted(ways, key=lambda tokens: -ways[tokens])
-        for tokens in ranked[:k]:
-            if tokens[-1] == EOS and len(finished) < k:
-                finished[tokens] = ways[tokens]
-        still_open = {tokens: ways[tokens] for tokens in [t for t in ranked if t[-1] != EOS][:k]}
-        if len(finished) == k:
-            break
-    for tokens, total in still_open.items():
-        if len(finished) < k:
-            finished[tokens] = total
+        best = sorted(ways, key=lambda tokens: -ways[tokens])[: k - len(finished)]
+        finished |= {tokens: ways[tokens] for tokens in best if tokens[-1] == EOS}
+        still_open = {tokens: ways[tokens] for tokens in best if tokens[-1] != EOS}
+    finished |= still_open
     return sorted(finished, key=lambda tokens: -finished[tokens] / ((5 + len(tokens)) / 6) ** alpha)
 
 
@@ -217,6 +211,26 @@ def test_beams_are_those_of_the_definition(seed, k):
     for row, hypotheses in zip(source, generation.beams(model, source, beam_size=k, max_len=5), strict=True):
         wanted = beams_by_definition(model, row[row != PAD][None], k, max_len=5)
         assert [h.tokens for h in hypotheses] == wanted
+
+
+def test_unlikely_hypotheses_that_end_early_do_not_push_out_a_likely_one():
+    model, source = build(), sources()
+    sure = [3, 4, 5, 6, 3, 4, EOS]  # each follows the last with a probability of almost 1
+
+    def step(tokens, state):
+        state.length = getattr(state, "length", 0) + tokens.shape[1]
+        scores = torch.zeros(*tokens.shape, 7)
+        scores[..., sure[state.length - 1]] = 20.0
+        scores[..., EOS] += 5.0  # what is not sure ends at once
+        return scores
+
+    class State:
+        def rows(self, index):
+            return self
+
+    model.start, model.step = lambda source: State(), step
+    for found in generation.beams(model, source, beam_size=4, max_len=9):
+        assert len(found) == 4 and list(found[0].tokens) == sure
 
 
 def test_beam_search_gives_the_best_of_beams_filled_up():

@@ -157,8 +157,9 @@ def beams(
 ) -> list[list[Hypothesis]]:
     """The K best ways to go on are kept at every step, for all rows at once.
 
-    A hypothesis whose end is among the K best continuations is finished; a row is done when K are. What is
-    still open at ``max_len`` is cut. Source: Vaswani et al. (2017), section 6.1, for the numbers.
+    One that ends is finished, and K becomes smaller by one, so that what is likely is not dropped because
+    unlikely hypotheses ended before it. What is still open at ``max_len`` is cut. Source: Vaswani et al.
+    (2017), section 6.1, for the numbers.
 
     Args:
         model, source, max_len: as for ``greedy``.
@@ -181,26 +182,27 @@ def beams(
         tokens = torch.full((n * k, 1), model.config.bos_id, device=source.device)
         total = torch.full((n, k), float("-inf"), device=source.device)
         total[:, 0] = 0.0  # all beams are alike at first: only one may branch
+        width = torch.full((n, 1), k, device=source.device)
         for _ in range(limit):
             log_p = _allowed(model, model.step(tokens[:, -1:], state)[:, -1]).log_softmax(dim=-1)
             reached = (total[..., None] + log_p.view(n, k, v)).flatten(1)  # (B, K V)
-            best, index = reached.topk(min(2 * k, k * v))  # enough for K that do not end, if K end
-            ends = index % v == model.config.eos_id
-            for row, rank in ends[:, :k].nonzero().tolist():
-                if len(finished[row]) < k and best[row, rank] > float("-inf"):
-                    beam = row * k + index[row, rank].item() // v
-                    written = (*tokens[beam, 1:].tolist(), model.config.eos_id)
-                    finished[row].append(_hypothesis(written, best[row, rank].item(), alpha))
-            total, keep = best.masked_fill(ends, float("-inf")).topk(k)
-            index = index.gather(1, keep)
+            best, index = reached.topk(k)
+            best[torch.arange(k, device=best.device) >= width] = float("-inf")
+            ends = (index % v == model.config.eos_id) & (best > float("-inf"))
+            for row, rank in ends.nonzero().tolist():
+                beam = row * k + index[row, rank].item() // v
+                written = (*tokens[beam, 1:].tolist(), model.config.eos_id)
+                finished[row].append(_hypothesis(written, best[row, rank].item(), alpha))
+            width -= ends.sum(dim=1, keepdim=True)
+            total = best.masked_fill(ends, float("-inf"))
+            if (total == float("-inf")).all():
+                break
             beam = (index // v + k * torch.arange(n, device=index.device)[:, None]).flatten()
             tokens = torch.cat([tokens[beam], (index % v).view(-1, 1)], dim=1)
             state = state.rows(beam)
-            if all(len(row) == k for row in finished):
-                break
     for row, open_beams in enumerate(total.tolist()):
         for i, log_probability in enumerate(open_beams):
-            if len(finished[row]) < k and log_probability > float("-inf"):
+            if log_probability > float("-inf"):
                 cut = tuple(tokens[row * k + i, 1:].tolist())
                 finished[row].append(_hypothesis(cut, log_probability, alpha))
     return [sorted(row, key=lambda found: -found.score) for row in finished]

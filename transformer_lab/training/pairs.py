@@ -6,7 +6,7 @@ From pairs to batches: ``split`` them so that nothing of the test is learned, fi
 
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from os import PathLike
@@ -14,7 +14,7 @@ from os import PathLike
 import torch
 from jaxtyping import Int
 from num2words import CONVERTER_CLASSES, num2words
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
 from .data import Draw
@@ -25,6 +25,7 @@ Batch = tuple[Int[Tensor, "B S"], Int[Tensor, "B T"]]
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = range(4)
+NUMBER_PARTS = "hundert|tausend|(?<!h)und|zig|ßig|(?<!▁)zehn"  # German number words have their joints here
 
 # --- number words --------------------------------------------------------------------------------
 
@@ -275,15 +276,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     >>> encoding.tokens, tokenizer.decode(encoding.ids)
     (['▁one', '▁twenty'], 'one twenty')
     """
-    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL[UNK_ID]))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Prepend(" ")])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(prepend_scheme="never"), pre_tokenizers.Punctuation()]
-    )
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    tokenizer.encode_special_tokens = True  # "<eos>" in a text is five characters, and ends nothing
+    tokenizer = _spelt(models.BPE(unk_token=SPECIAL[UNK_ID]), pre_tokenizers.Punctuation())
     texts = list(texts)
     characters = {character for text in texts for character in tokenizer.normalizer.normalize_str(text)}
     if not characters:
@@ -295,6 +288,47 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         )
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def word_tokenizer(texts: Iterable[str], *, parts: str | None = None) -> Tokenizer:
+    """Whole words as tokens, for texts of few different words. Spaces are kept as by ``train_tokenizer``.
+
+    Args:
+        texts: of both languages; a word that is in none of them becomes ``<unk>``.
+        parts: a regular expression. Where it matches, in the middle of a word too, stands a token of its own:
+            so a language that writes a number in one word can be cut where the number has its joints.
+
+    Raises:
+        ValueError: no text.
+
+    >>> tokenizer = word_tokenizer(["forty two", "zweiundvierzig"], parts=NUMBER_PARTS)
+    >>> tokenizer.encode("zweiundvierzig").tokens
+    ['▁zwei', 'und', 'vier', 'zig']
+    """
+    tokenizer = _spelt(
+        models.WordLevel(unk_token=SPECIAL[UNK_ID]),
+        *([] if parts is None else [pre_tokenizers.Split(Regex(parts), "isolated")]),
+    )
+    texts = list(texts)
+    if not any(text.strip() for text in texts):
+        raise ValueError("there is no text to make a vocabulary of: the corpus is empty")
+    trainer = trainers.WordLevelTrainer(special_tokens=list(SPECIAL), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _spelt(model: models.Model, *cuts: pre_tokenizers.PreTokenizer) -> Tokenizer:
+    """A tokenizer whose tokens begin with "▁" where a word begins; decoding gives back the text as it was."""
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Prepend(" ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(prepend_scheme="never"), *cuts]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.encode_special_tokens = True  # "<eos>" in a text is five characters, and ends nothing
     return tokenizer
 
 
@@ -351,6 +385,30 @@ def batches_by_length(
         )
         for g in torch.randperm(len(groups), generator=generator).tolist()
     ]
+
+
+def epochs(
+    pairs: Sequence[Pair], tokenizer: Tokenizer, *, max_tokens: int, longest: int | None = None
+) -> Callable[[torch.Generator], list[Batch]]:
+    """What a ``loop.Trainer`` asks for: from a source of chance, the batches of one epoch.
+
+    Args:
+        pairs: texts; those with an empty side, or with one of more than ``longest`` tokens, are left out.
+        tokenizer: of ``train_tokenizer``; it reads all texts once, now.
+        max_tokens: as for ``batches_by_length``.
+
+    Raises:
+        ValueError: no pair is left.
+    """
+    sides = [[found.ids for found in tokenizer.encode_batch(list(side))] for side in zip(*pairs, strict=True)]
+    limit = max_tokens if longest is None else longest
+    ids = [pair for pair in zip(*sides, strict=True) if all(0 < len(side) <= limit for side in pair)]
+    if not ids:
+        raise ValueError(f"of {len(pairs)} pairs none has two sides of 1 to {limit} tokens")
+    size = tokenizer.get_vocab_size()
+    return lambda generator: batches_by_length(
+        ids, max_tokens=max_tokens, vocab_size=size, generator=generator
+    )
 
 
 def _checked_lengths(

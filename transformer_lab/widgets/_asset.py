@@ -13,6 +13,8 @@ import torch
 import traitlets as t
 from torch import nn
 
+from ..int8 import from_int8, to_int8
+
 PART = 1 << 16  # characters in one script
 DTYPES = ("float32", "int8")
 
@@ -59,29 +61,31 @@ def asset_bytes(data: dict) -> int:
 
 
 def _record(name: str, tensor: torch.Tensor, dtype: str) -> dict:
-    values = tensor.detach().cpu().float().numpy().astype("<f4")
+    values = tensor.detach().cpu().float()
     if values.ndim > 2:
-        raise ValueError(f"{name} must be a vector or a matrix, got axes {values.shape}")
-    if not np.isfinite(values).all():
+        raise ValueError(f"{name} must be a vector or a matrix, got axes {tuple(values.shape)}")
+    if not values.isfinite().all():
         raise ValueError(f"{name} must hold finite numbers, got infinity or NaN")
+    shape = list(values.shape)
     if dtype == "float32" or values.ndim < 2:
-        return {"shape": list(values.shape), "data": _base64(values)}
-    scales = np.abs(values).max(axis=1, initial=0) / np.float32(127)
-    steps = np.divide(values, scales[:, None], out=np.zeros_like(values), where=scales[:, None] > 0)
-    steps = np.rint(steps).clip(-127, 127).astype("i1")
-    return {"shape": list(values.shape), "data": _base64(steps), "scales": _base64(scales)}
+        return {"shape": shape, "data": _base64(values)}
+    whole, scales = to_int8(values)
+    return {"shape": shape, "data": _base64(whole), "scales": _base64(scales)}
 
 
 def _read(record: dict) -> torch.Tensor:
-    data = base64.b64decode(record["data"])
-    values = np.frombuffer(data, "i1" if "scales" in record else "<f4").reshape(record["shape"])
-    if "scales" in record:
-        values = values * np.frombuffer(base64.b64decode(record["scales"]), "<f4")[:, None]
-    return torch.tensor(values)
+    if "scales" not in record:
+        return _numbers(record["data"], "<f4").reshape(record["shape"])
+    return from_int8(_numbers(record["data"], "i1").reshape(record["shape"]), _numbers(record["scales"], "<f4"))
 
 
-def _base64(values: np.ndarray) -> str:
-    return base64.b64encode(values.tobytes()).decode("ascii")
+def _numbers(text: str, dtype: str) -> torch.Tensor:
+    return torch.tensor(np.frombuffer(base64.b64decode(text), dtype))
+
+
+def _base64(tensor: torch.Tensor) -> str:
+    values = tensor.numpy()
+    return base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode("ascii")
 
 
 class AssetWidget(anywidget.AnyWidget):
