@@ -76,7 +76,8 @@ def _record(name: str, tensor: torch.Tensor, dtype: str) -> dict:
 def _read(record: dict) -> torch.Tensor:
     if "scales" not in record:
         return _numbers(record["data"], "<f4").reshape(record["shape"])
-    return from_int8(_numbers(record["data"], "i1").reshape(record["shape"]), _numbers(record["scales"], "<f4"))
+    whole = _numbers(record["data"], "i1").reshape(record["shape"])
+    return from_int8(whole, _numbers(record["scales"], "<f4"))
 
 
 def _numbers(text: str, dtype: str) -> torch.Tensor:
