@@ -8,6 +8,8 @@ import pytest
 
 # One thread: sums come out alike on any machine, and the workers do not crowd each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A notebook's progress bar is a widget that every run draws otherwise.
+os.environ.setdefault("TQDM_DISABLE", "1")
 # Tests neither see nor touch what the person at this machine has solved.
 _nowhere = tempfile.TemporaryDirectory()
 os.environ["TRANSFORMER_LAB_PROGRESS"] = os.path.join(_nowhere.name, "progress.json")

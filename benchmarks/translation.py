@@ -18,18 +18,21 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+import safetensors.torch
 import torch
 
 from benchmarks.peers import TorchTransformer
 from transformer_lab import device
 from transformer_lab.encoder_decoder import Transformer
+from transformer_lab.training import results
 from transformer_lab.training.encoder_decoder import LONGEST, bleu, german_english, german_english_settings
 from transformer_lab.training.loop import Trainer
-from transformer_lab.training.pairs import epochs
+from transformer_lab.training.pairs import epochs, tatoeba_credits
 from transformer_lab.translator import Translator
 
 HERE = Path(__file__).parent
-RESULTS, WORK = HERE / "results", HERE.parent / "_build" / "translation"
+ROOT = HERE.parent
+RESULTS, WORK = HERE / "results", ROOT / "_build" / "translation"
 CONTESTANTS = {"ours": Transformer, "pytorch": TorchTransformer}
 MAX_TOKENS, LOOKS, N_LOOKED = 4096, 12, 250  # places in a batch; points of the curve, of so many sentences
 
@@ -84,16 +87,71 @@ def run(name: str, seed: int, steps: int) -> dict:
     }
 
 
+def table() -> str:
+    """All stored runs, a row each."""
+    records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("translation-*-*.json"))]
+    lines = [
+        "German to English, Tatoeba: test BLEU on 2,000 pairs that were held out, one reference each.",
+        "",
+        "| model | start | steps | numbers | BLEU, greedy | BLEU, beam of 4 | minutes | device | date |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in records:
+        scores = f"{r['bleu']['greedy']:.2f} | {r['bleu']['beam 4']:.2f}"
+        device = f"{r['device']}, {r['threads']} threads"
+        lines.append(
+            f"| {r['model']} | {r['seed']} | {r['steps']} | {r['parameters']:,} | {scores} | {r['minutes']} |"
+            f" {device} | {r['date']} |"
+        )
+    signatures = {r["signature"] for r in records}
+    return "\n".join([*lines, "", *(f"Signature: `{signature}`" for signature in sorted(signatures))]) + "\n"
+
+
+def publish(seed: int = 0, n_examples: int = 12) -> None:
+    """Our trained model, and what the chapter tells about both, into the package."""
+    stem = WORK / f"ours-{seed}"
+    parts, tokenizer = german_english()
+    config, _ = german_english_settings(1, tokenizer.get_vocab_size())
+    trained = safetensors.torch.load_file(stem.with_suffix(".safetensors"))
+    model = Transformer(config)
+    model.load_state_dict({k.removeprefix("model."): t for k, t in trained.items() if k.startswith("model.")})
+    weights = ROOT / "transformer_lab" / "weights" / "german_english.safetensors"
+    Translator(model, tokenizer).save(weights)
+    loaded = Translator.load(weights)
+    credits = tatoeba_credits("tatoeba_deu_eng")
+    chosen = [pair for pair in parts.test if len(pair[0].split()) >= 8][:n_examples]
+    sources = [source for source, _ in chosen]
+    examples = [
+        {"source": s, "reference": r, "greedy": g, "beam": b, "credit": credits[s, r]}
+        for (s, r), g, b in zip(
+            chosen, loaded.translate(sources), loaded.translate(sources, beam_size=4), strict=True
+        )
+    ]
+    runs = {
+        path.stem.split("-")[-2]: json.loads(path.read_text())
+        for path in sorted(RESULTS.glob(f"translation-*-{seed}.json"), key=lambda path: path.stem)
+    }
+    rounded = {name: bleu(loaded, parts.test, beam_size=k)[0] for name, k in (("greedy", 1), ("beam 4", 4))}
+    results.write("generation", {"german_english": runs, "rounded": rounded, "examples": examples})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="German to English, ours against PyTorch's.")
     parser.add_argument("model", nargs="?", choices=CONTESTANTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--table", action="store_true", help="print and keep the table of all stored runs")
+    parser.add_argument("--publish", action="store_true", help="put our model into the package")
     arguments = parser.parse_args()
-    record = run(arguments.model, arguments.seed, arguments.steps)
-    path = RESULTS / f"translation-{record['device']}-{record['model']}-{record['seed']}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    print(record["bleu"])
+    if arguments.model:
+        record = run(arguments.model, arguments.seed, arguments.steps)
+        path = RESULTS / f"translation-{record['device']}-{record['model']}-{record['seed']}.json"
+        path.write_text(json.dumps(record, indent=1) + "\n")
+    if arguments.table or arguments.model:
+        (RESULTS / "translation.md").write_text(made := table())
+        print(made)
+    if arguments.publish:
+        publish(arguments.seed)
 
 
 if __name__ == "__main__":

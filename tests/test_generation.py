@@ -267,6 +267,14 @@ def test_dropout_is_off_while_writing_and_the_mode_comes_back(write, training):
     assert model.training is training
 
 
+@pytest.mark.parametrize("write", [generation.greedy, generation.sample, generation.beam_search])
+def test_what_is_written_can_be_trained_on(write):
+    model, source = build(), sources()
+    written = write(model, source, max_len=5)
+    model(source, written).sum().backward()
+    assert model.embed.weight.grad.abs().sum() > 0
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("call", "match"),

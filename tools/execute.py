@@ -188,6 +188,7 @@ def run(nb: NotebookNode, folder: Path) -> float | None:
     with tempfile.TemporaryDirectory() as nowhere:
         # as conftest.py has it for the tests: sums come out alike anywhere, and no exercise is solved yet
         ours = {"OMP_NUM_THREADS": "1", "TRANSFORMER_LAB_PROGRESS": f"{nowhere}/progress.json"}
+        ours["TQDM_DISABLE"] = "1"  # a bar is a widget that every run draws otherwise
         try:  # what cells write to stderr comes as messages; the pipe has the kernel's own log only
             client.execute(env=os.environ | ours, stderr=subprocess.DEVNULL)
         except CellExecutionError:

@@ -1,29 +1,36 @@
 """Train the models that the book's pages run in the browser, and write them where the pages find them.
 
     python tools/train_page_models.py
+    python tools/train_page_models.py number_words
 
-About a minute on two CPU cores. Prints the accuracy on numbers that the model never saw, as trained and with
-the rounded weights that a page gets, and the bytes a reader loads. The seeds are fixed, but the last digits
-of the weights differ from machine to machine.
+Some minutes on two CPU cores; with names, those models only. Prints the accuracy on numbers that the model
+never saw, with the rounded weights that a page gets, and the bytes a reader loads. The seeds are fixed, but
+the last digits of the weights differ from machine to machine.
 """
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from transformer_lab.models.number_reader import NumberReader
-from transformer_lab.training.number_reader import exact_match, split, train_number_reader
+from transformer_lab.training import encoder_decoder, number_reader
+from transformer_lab.translator import Translator
 from transformer_lab.widgets._asset import asset_scripts, exported_weights
 from transformer_lab.widgets.attention_heads import export_number_reader
+from transformer_lab.widgets.generation_translator import export_translator
 
-MODELS = Path(__file__).parent.parent / "book" / "_assets" / "models"
+ROOT = Path(__file__).parent.parent
+MODELS = ROOT / "book" / "_assets" / "models"
+WEIGHTS = ROOT / "transformer_lab" / "weights"
 
 
-def number_reader() -> NumberReader:
+def trained_reader() -> NumberReader:
     """A trained NumberReader."""
     torch.manual_seed(0)
     model = NumberReader()
-    train_number_reader(model, split()[0])
+    number_reader.train_number_reader(model, number_reader.split()[0])
     return model.eval()
 
 
@@ -32,6 +39,32 @@ def as_loaded(data: dict) -> NumberReader:
     model = NumberReader(**data["config"])
     model.load_state_dict(exported_weights(data))
     return model.eval()
+
+
+def make_number_reader() -> tuple[dict, float]:
+    """What its page loads, and how many of the test's numbers that reads without a fault."""
+    data = export_number_reader(trained_reader())
+    return data, number_reader.exact_match(as_loaded(data), number_reader.split()[1])
+
+
+def trained_translator() -> Translator:
+    """A trained translator of number words."""
+    translator = encoder_decoder.number_translator()
+    encoder_decoder.number_trainer(translator).train()
+    translator.model.eval()
+    return translator
+
+
+def make_number_words() -> tuple[dict, float]:
+    """The same for the translator, which the package brings along: it is stored there too."""
+    file = WEIGHTS / "number_words.safetensors"
+    trained_translator().save(file)
+    translator = Translator.load(file)
+    test = encoder_decoder.NUMBERS.of(encoder_decoder.NUMBERS.split().test)
+    return export_translator(translator), encoder_decoder.exact_match(translator, test)
+
+
+MAKERS = {"number_reader": make_number_reader, "number_words": make_number_words}
 
 
 def write(name: str, data: dict) -> int:
@@ -45,17 +78,14 @@ def write(name: str, data: dict) -> int:
     return sum(map(len, scripts))
 
 
-def main() -> None:
-    model = number_reader()
-    data = export_number_reader(model)
-    size = write("number_reader", data)
-    test = split()[1]
-    trained, loaded = (exact_match(m, test) for m in (model, as_loaded(data)))
-    print(
-        f"number_reader: of {len(test)} new numbers, {trained:.2%} read without a fault as trained, "
-        f"{loaded:.2%} on the page; {size:,} bytes"
-    )
+def main(names: Sequence[str]) -> None:
+    if unknown := sorted(set(names) - set(MAKERS)):
+        raise SystemExit(f"there is no model {unknown[0]}; there are {', '.join(MAKERS)}")
+    for name in names or MAKERS:
+        data, accuracy = MAKERS[name]()
+        size = write(name, data)
+        print(f"{name}: {accuracy:.2%} of the new numbers without a fault on the page; {size:,} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .attention import MultiHeadAttention
 from .feed_forward import FeedForward
@@ -183,13 +184,46 @@ class Transformer(nn.Module):
         state.target_mask = (
             real if state.target_mask is None else torch.cat([state.target_mask, real], dim=-1)
         )
-        mask = causal_mask(tokens.shape[1], state.length, device=x.device) & state.target_mask
+        mask = state.target_mask
+        if tokens.shape[1] > 1:  # a single token stands at the end, where it sees all
+            mask = causal_mask(tokens.shape[1], state.length, device=x.device) & mask
         past = state.past or [None] * len(self.decoder)
         state.past = []
         for layer, before, memory in zip(self.decoder, past, state.memory, strict=True):
             x, kept = layer.step(x, before, memory, mask, state.source_mask)
             state.past.append(kept)
         return self.decoder_norm(x) @ self.embed.weight.T
+
+    @torch.no_grad()
+    def cross_weights(
+        self, source: Int[Tensor, "B S"], target: Int[Tensor, "B T"]
+    ) -> list[Float[Tensor, "B H T S"]]:
+        """How much each target token looks at each source token, one table a head, layer by layer.
+
+        Row t belongs to the scores of the token after target token t, as in ``forward``.
+        """
+        memory, mask = self.encode(source), padding_mask(source, self.config.pad_id)
+        found: list[Tensor] = []
+
+        def watch(layer: DecoderLayer) -> RemovableHandle:
+            def asked(residual: nn.Module, arguments: tuple) -> tuple:
+                x, sublayer = arguments
+
+                def noted(h: Tensor) -> Tensor:
+                    found.append(layer.cross_attention.weights(h, memory, mask))
+                    return sublayer(h)
+
+                return x, noted
+
+            return layer.around_cross_attention.register_forward_pre_hook(asked)
+
+        hooks = [watch(layer) for layer in self.decoder]
+        try:
+            self.decode(target, memory, source)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
 
     def _state(self, memory: Tensor, source: Tensor) -> DecoderState:
         keys_values = [layer.cross_attention.keys_values(memory) for layer in self.decoder]

@@ -50,7 +50,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         """Raises ValueError where the last axis is not ``d_model`` long."""
-        return self.down_proj(self.dropout(self.hidden(x)))
+        hidden = self.hidden(x)
+        return self.down_proj(self.dropout(hidden) if self.dropout.training else hidden)
 
     def hidden(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... F"]:
         """How strongly each of the F hidden units answers: the memory's coefficients (Geva et al., 2021)."""

@@ -146,7 +146,6 @@ def beam_search(
     return torch.tensor(rows, dtype=torch.long, device=source.device).reshape(len(source), longest)
 
 
-@torch.no_grad()
 def beams(
     model: Transformer,
     source: Int[Tensor, "B S"],
@@ -177,6 +176,7 @@ def beams(
     n, k, v = len(source), beam_size, model.config.vocab_size
     limit = _limit(model, source, max_len)
     finished: list[list[Hypothesis]] = [[] for _ in range(n)]
+    allowed = _allowed(model, source.device)
     with _evaluating(model):
         state = model.start(source).rows(torch.arange(n, device=source.device).repeat_interleave(k))
         tokens = torch.full((n * k, 1), model.config.bos_id, device=source.device)
@@ -184,7 +184,7 @@ def beams(
         total[:, 0] = 0.0  # all beams are alike at first: only one may branch
         width = torch.full((n, 1), k, device=source.device)
         for _ in range(limit):
-            log_p = _allowed(model, model.step(tokens[:, -1:], state)[:, -1]).log_softmax(dim=-1)
+            log_p = allowed(model.step(tokens[:, -1:], state)[:, -1]).log_softmax(dim=-1)
             reached = (total[..., None] + log_p.view(n, k, v)).flatten(1)  # (B, K V)
             best, index = reached.topk(k)
             best[torch.arange(k, device=best.device) >= width] = float("-inf")
@@ -212,7 +212,6 @@ def _hypothesis(tokens: tuple[int, ...], log_probability: float, alpha: float) -
     return Hypothesis(tokens, log_probability, log_probability / length_penalty(len(tokens), alpha))
 
 
-@torch.no_grad()
 def _write(
     model: Transformer, source: Tensor, choose: Callable[[Tensor], Tensor], max_len: int | None
 ) -> Tensor:
@@ -221,10 +220,11 @@ def _write(
     last = torch.full((len(source), 1), model.config.bos_id, device=source.device)
     ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
     written = []
+    allowed = _allowed(model, source.device)
     with _evaluating(model):
         state = model.start(source)
         while len(written) < limit and not ended.all():
-            scores = _allowed(model, model.step(last, state)[:, -1])
+            scores = allowed(model.step(last, state)[:, -1])
             last = choose(scores).masked_fill(ended, pad)[:, None]
             written.append(last)
             ended |= last[:, 0] == eos
@@ -240,18 +240,19 @@ def _limit(model: Transformer, source: Tensor, max_len: int | None) -> int:
     return max_len
 
 
-def _allowed(model: Transformer, scores: Tensor) -> Tensor:
-    """Nobody writes padding or a second beginning."""
-    never = torch.tensor([model.config.pad_id, model.config.bos_id], device=scores.device)
-    return scores.index_fill(-1, never, float("-inf"))
+def _allowed(model: Transformer, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Scores without those of padding and of a second beginning, which nobody writes."""
+    never = torch.tensor([model.config.pad_id, model.config.bos_id], device=device)  # once for all steps
+    return lambda scores: scores.index_fill(-1, never, float("-inf"))
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """No dropout inside; afterwards the model is in the mode it was in."""
+    """No dropout inside, and no notes for gradients; afterwards the model is in the mode it was in."""
     training = model.training
     model.eval()
     try:
-        yield
+        with torch.inference_mode():  # tensors without a history, which PyTorch handles faster
+            yield
     finally:
         model.train(training)

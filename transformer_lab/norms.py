@@ -117,9 +117,10 @@ class Residual(nn.Module):
         self, x: Float[Tensor, "... T D"], sublayer: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "... T D"]:
         """``sublayer`` is f: it takes a tensor shaped as ``x`` and gives one back."""
-        if self.placement == "post":
-            return self.norm(x + self.dropout(sublayer(x)))
-        return x + self.dropout(sublayer(self.norm(x)))
+        y = sublayer(x if self.placement == "post" else self.norm(x))
+        if self.dropout.training:  # a call that changes nothing takes its time, too: writing is many of them
+            y = self.dropout(y)
+        return self.norm(x + y) if self.placement == "post" else x + y
 
 
 def token_diversity(x: Float[Tensor, "... T D"]) -> Float[Tensor, "..."]:

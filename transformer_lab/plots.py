@@ -63,6 +63,63 @@ def panels(
     return figure, list(axes.flat)
 
 
+def architecture(
+    encoder: Sequence[str], decoder: Sequence[str], *, n_layers: int, reads: str, top: Sequence[str]
+) -> Figure:
+    """An encoder and a decoder as columns of boxes, to be read from the bottom to the top.
+
+    Args:
+        encoder, decoder: what stands in one layer, lowest first. "Add & Norm" adds what went around the box
+            below; attention is drawn blue, a norm grey, the rest green.
+        n_layers: how often each layer stands there.
+        reads: the box of the decoder into which the encoder's output goes.
+        top: what stands above the decoder's layers.
+
+    Raises:
+        ValueError: the decoder has no box ``reads``.
+    """
+    if reads not in decoder:
+        raise ValueError(f"reads must name a box of the decoder, got {reads!r}")
+    tallest = len(decoder) + len(top) + 3
+    figure, ax = plt.subplots(figsize=(6.4, 0.42 * tallest))
+    ax.set_axis_off()
+    ends = []
+    for x, name, layer, above in ((0.0, "source", encoder, ()), (3.4, "target", decoder, top)):
+        boxes = [f"{name} embedding · √D", "+ position", *layer, *above]
+        for y, label in enumerate(boxes):
+            _box(ax, x, y, label)
+            _arrow(ax, (x + 1.1, y - 0.6), (x + 1.1, y - 0.2))
+            if label == "Add & Norm":  # what is added goes around the part below
+                ax.plot([x + 1.1, x + 2.3, x + 2.3], [y - 1.4, y - 1.4, y + 0.1], color=INK, lw=0.8)
+                _arrow(ax, (x + 2.3, y + 0.1), (x + 2.2, y + 0.1))
+        ax.text(x + 1.1, -0.62, f"{name} tokens", ha="center", va="top", fontsize=8.5)
+        low, high = 1.52, 2 + len(layer) - 0.42
+        frame = {"fill": False, "linestyle": (0, (3, 2)), "edgecolor": INK, "linewidth": 0.8}
+        ax.add_patch(plt.Rectangle((x - 0.12, low), 2.55, high - low, **frame))
+        side = x - 0.2 if x == 0 else x + 2.5
+        ax.text(side, (low + high) / 2, f"{n_layers} ×", ha="right" if x == 0 else "left", va="center")
+        ends.append(2 + len(layer))
+    into, above = 2.1 + decoder.index(reads), ends[0] - 0.15
+    ax.plot([1.1, 1.1, 2.85, 2.85], [ends[0] - 0.6, above, above, into], color=INK, lw=1.2)
+    _arrow(ax, (2.85, into), (3.4, into))
+    ax.text(2.8, above + 0.06, "keys and values", ha="right", va="bottom", fontsize=7.5)
+    _arrow(ax, (4.5, ends[1] + len(top) - 0.6), (4.5, ends[1] + len(top) - 0.1))
+    ax.set_xlim(-0.75, 6.3)
+    ax.set_ylim(-1.0, tallest - 0.6)
+    return figure
+
+
+def _box(ax: Axes, x: float, y: float, label: str) -> None:
+    name = "masked" if "Norm" in label else "query" if "attention" in label else "value"
+    ax.add_patch(plt.Rectangle((x, y - 0.2), 2.2, 0.6, facecolor=COLOURS[name] + "33", edgecolor=RULE))
+    ax.text(x + 1.1, y + 0.1, label, ha="center", va="center", fontsize=8.5)
+
+
+def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    style = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8, "lw": 1}
+    ax.annotate("", xy=end, xytext=start, arrowprops=style)
+
+
 def weight_map(
     ax: Axes,
     weights: object,
@@ -98,3 +155,9 @@ def weight_map(
         if weight >= 0.095:  # what would print as 0.10
             ink = INK if weight > 0.5 else PAPER
             ax.text(j, i, f"{weight:.2f}".lstrip("0"), ha="center", va="center", fontsize=7.5, color=ink)
+
+
+def frame(ax: Axes, row: int, column: int) -> None:
+    """Draw a frame around one entry of a ``weight_map``."""
+    edge = {"fill": False, "edgecolor": COLOURS["key"], "linewidth": 1.6}
+    ax.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, **edge))

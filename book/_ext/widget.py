@@ -24,6 +24,7 @@ HEIGHTS = {
     "DepthAndWiring": ("max(35.35rem, 55.2rem - 40cqi)", "max(80.4rem - 61cqi, 135.5rem - 355cqi)"),
     "QueryKeyValue": ("23rem + 50cqi", "min(29.5rem + 200cqi, 75.5rem)"),
     "NumberReaderHeads": ("18.8rem", "33.5rem - 28cqi"),
+    "NumberTranslator": ("20.2rem", "max(20.4rem, 46rem - 75cqi)"),
     "ReluKnots": ("max(33.8rem, 8.8rem + 50cqi)", "61.5rem"),
     "RotaryDials": ("48rem", "66.2rem - 29cqi"),
     "SinusoidHands": ("41rem", "61rem"),

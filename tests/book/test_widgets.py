@@ -436,16 +436,20 @@ HANDLERS = {  # of the model's changes, by widget
     "DepthAndWiring": 3,
     "MaskPainter": 3,
     "NumberReaderHeads": 5,
+    "NumberTranslator": 6,
     "QueryKeyValue": 4,
     "ReluKnots": 4,
     "RotaryDials": 3,
     "SinusoidHands": 3,
+    "TokenWalk": 8,
 }
 
 
 @pytest.mark.parametrize("name", widgets.__all__)
 def test_clean_up_leaves_nothing_behind(show, name):
-    page = show(getattr(widgets, name)())
+    widget = getattr(widgets, name)()
+    asset = getattr(widget, "asset", "number_reader")
+    page = show(widget)
     page.evaluate(
         """async (data) => {
           const text = JSON.parse(document.querySelector('script[type*="widget-state"]').textContent);
@@ -466,7 +470,7 @@ def test_clean_up_leaves_nothing_behind(show, name):
           globalThis.clean = module.default.render({ model, el: place });
           globalThis.view = place.firstChild;
         }""",
-        load(page_scripts("number_reader"), "number_reader"),
+        load(page_scripts(asset), asset),
     )
     assert listeners(page) > 5 and page.evaluate("handlers.size") == HANDLERS[name]
     page.evaluate("clean()")

@@ -189,3 +189,47 @@ test("keys and values once, asked many times, are multi-head attention", () => {
     close(weights.map((head) => head[0].reduce((a, b) => a + b)), weights.map(() => 1), 1e-12);
   });
 });
+
+/** Layers whose output projection no longer hears some of their heads: `of(l)` names them. */
+function deaf(stack, part, heads, of) {
+  const silence = (weight, off) => weight.map((row) => Array.from(row, (w, column) =>
+    (off.includes(Math.floor(column / (row.length / heads))) ? 0 : w)));
+  const layers = Object.values(stack.layers).map((layer, l) => {
+    const { out_proj, ...rest } = layer[part];
+    return { ...layer, [part]: { ...rest, out_proj: { ...out_proj, weight: silence(out_proj.weight, of(l)) } } };
+  });
+  return { ...stack, layers };
+}
+
+test("a head that is off gives zeros, in its layer only, and its weights stay to be seen", () => {
+  for (const { parameters, heads, normFirst, x, y, real } of cases.stacks) {
+    if (heads < 2 || y.length < 2) continue;
+    const [encoding, decoding] = [parametersOf(parameters.encoder), parametersOf(parameters.decoder)];
+    const [style, count] = [{ heads, normFirst }, Object.keys(encoding.layers).length];
+    const lists = (...off) => Array.from({ length: count }, (_, l) => (l === 1 ? off : []));
+    const [one, two] = [lists(0), lists(1, heads - 1)];
+
+    const all = encoder(x, encoding, style, { mask: real });
+    const some = encoder(x, encoding, style, { mask: real, off: one });
+    const deafened = deaf(encoding, "self_attention", heads, (l) => one[l]);
+    close(some.output, encoder(x, deafened, style, { mask: real }).output, 1e-9);
+    assert.notDeepEqual(some.output, all.output);
+    assert.deepEqual(some.layers[1].weights, all.layers[1].weights);
+
+    const memory = memories(all.output, decoding);
+    const options = { memoryMask: real };
+    const silent = decoder(y, memory, decoding, style, { ...options, off: one, crossOff: two });
+    const ownDeaf = deaf(decoding, "self_attention", heads, (l) => one[l]);
+    const bothDeaf = deaf(ownDeaf, "cross_attention", heads, (l) => two[l]);
+    close(silent.output, decoder(y, memory, bothDeaf, style, options).output, 1e-9);
+    close(decoder(y, memory, decoding, style, { ...options, off: one }).output,
+      decoder(y, memory, ownDeaf, style, options).output, 1e-9);
+  }
+});
+
+test("a head that is not there cannot be switched off", () => {
+  const rows = [[1, 2], [3, 4]];
+  assert.deepEqual(headedAttention(rows, rows, rows, 2, null, null, [0, 1]).output, [[0, 0], [0, 0]]);
+  const without = (head) => headedAttention(rows, rows, rows, 2, null, null, [head]);
+  for (const head of [2, -1, 0.5, "0"]) assert.throws(() => without(head), /off must hold heads from 0 to 1, got/);
+});

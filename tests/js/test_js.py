@@ -1,5 +1,6 @@
 """The widgets' arithmetic against numbers that PyTorch writes, in Node's own test runner (*.test.mjs)."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tests.widgets.assets import load, page_scripts, tensor
 from transformer_lab.attention import attention
 from transformer_lab.models.number_reader import VOCABULARY, NumberReader, tokenize
 from transformer_lab.training.number_reader import number_words, sample_numbers
+from transformer_lab.training.pairs import number_pairs
 from transformer_lab.widgets import DepthAndWiring, QueryKeyValue
 from transformer_lab.widgets.attention_heads import export_number_reader
 
@@ -21,6 +23,7 @@ from .feed_forward_cases import knot_cases
 from .masks_cases import mask_cases
 from .positional_cases import dials_cases, hands_cases
 from .runtime_cases import randn, runtime_cases
+from .translator_cases import WORDS_SHA256, translator_cases
 
 HERE = Path(__file__).parent
 NODE = Path(sys.executable).with_name("node")
@@ -131,12 +134,22 @@ def cases(tmp_path_factory) -> Path:
         "depth": DepthAndWiring().runs,
         "hands": list(hands_cases()),
         "dials": list(dials_cases()),
+        "translator": translator_cases(),
+        "wordsSha256": WORDS_SHA256,
         "widget": {name: getattr(widget, name) for name in ("tokens", "q", "k", "v", "divisor")},
         "cividis": [matplotlib.colormaps["cividis"](i / 100)[:3] for i in range(101)],
     }
     path = tmp_path_factory.mktemp("js") / "cases.json"
     path.write_text(json.dumps(numbers, allow_nan=False), "utf8")
     return path
+
+
+@pytest.mark.slow
+def test_the_checksums_are_those_of_the_words():
+    """JavaScript's number words are compared with these: 200,000 words are too many to write each time."""
+    for side, language in enumerate(WORDS_SHA256):
+        text = "\n".join(pair[side] for pair in number_pairs("en", "de"))
+        assert hashlib.sha256(text.encode()).hexdigest() == WORDS_SHA256[language]
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in HERE.glob("*.test.mjs")))

@@ -16,16 +16,20 @@ from transformer_lab.training.number_reader import number_words
 from transformer_lab.training.pairs import (
     BOS_ID,
     EOS_ID,
+    NUMBER_PARTS,
     PAD_ID,
     SPECIAL,
     UNK_ID,
     Split,
     batches_by_length,
+    epochs,
+    mixed_epochs,
     number_pairs,
     split,
     tatoeba_credits,
     tatoeba_pairs,
     train_tokenizer,
+    word_tokenizer,
 )
 from transformer_lab.training.registry import DATASETS
 
@@ -390,3 +394,76 @@ def test_the_real_sentences(name, n):
     ids = [tuple(tokenizer.encode(text).ids for text in pair) for pair in some]
     assert all(tuple(map(tokenizer.decode, pair)) == texts for pair, texts in zip(ids, some, strict=True))
     assert waste(epoch(ids, 2048, 4000)) < 0.1
+
+
+def tokenizer_of(pairs):
+    return word_tokenizer(text for pair in pairs for text in pair)
+
+
+COUNTED = [(" ".join("a" * (i % 4 + 1)), " ".join("b" * (i % 3 + 1))) for i in range(23)]
+
+
+@pytest.mark.parametrize("longest", [None, 3])
+def test_epochs_are_batches_by_length_of_what_fits(longest):
+    tokenizer = tokenizer_of(COUNTED)
+    made = epochs([*COUNTED, ("", "b")], tokenizer, max_tokens=20, longest=longest)
+    batches = made(torch.Generator().manual_seed(0))
+    expected = [pair for pair in COUNTED if len(pair[0].split()) <= (longest or 20)]
+    rows = sorted(
+        (" ".join(w for w in tokenizer.decode(s.tolist()).split()), tokenizer.decode(t.tolist()))
+        for source, target in batches
+        for s, t in zip(source, target, strict=True)
+    )
+    assert rows == sorted(expected)
+    assert all(source.numel() + target.numel() <= 20 for source, target in batches)
+
+
+def test_mixed_epochs_take_every_pair_once_but_for_the_rest_and_mix_lengths():
+    tokenizer = tokenizer_of(COUNTED)
+    made = mixed_epochs(COUNTED, tokenizer, batch_size=5)
+    first, again, other = (made(torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert len(first) == 4 and all(len(source) == len(target) == 5 for source, target in first)
+    assert all(
+        torch.equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True)
+    )
+    assert not all(
+        torch.equal(x[0], y[0]) for x, y in zip(first, other, strict=True) if x[0].shape == y[0].shape
+    )
+    rows = [tokenizer.decode(row.tolist()) for source, _ in first for row in source]
+    assert len(rows) == 20 and not set(rows) - {source for source, _ in COUNTED}
+    lengths = [{int(n) for n in (source != PAD_ID).sum(dim=1)} for source, _ in first]
+    assert all(len(found) > 1 for found in lengths)
+    for _, target in first:
+        assert (target[:, 0] == BOS_ID).all() and (target == EOS_ID).sum(dim=1).eq(1).all()
+
+
+def test_a_word_is_cut_at_its_parts_and_put_together_again():
+    numbers = [number_pairs()[n] for n in (0, 21, 342, 1010, 99_999)]
+    tokenizer = word_tokenizer((text for pair in numbers for text in pair), parts=NUMBER_PARTS)
+    assert tokenizer.encode(numbers[1][1]).tokens == ["▁ein", "und", "zwan", "zig"]
+    for pair in numbers:
+        for text in pair:
+            assert tokenizer.decode(tokenizer.encode(text).ids) == text
+    assert tokenizer.encode("tomato").ids == [UNK_ID]
+    assert word_tokenizer(["a b", "b c"]).get_vocab_size() == len(SPECIAL) + 3
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda t: mixed_epochs([("a", "b")], t, batch_size=2), "a batch takes batch_size=2 pairs, got 1"),
+        (
+            lambda t: mixed_epochs([("", "b")], t, batch_size=1),
+            "of 1 pairs none has two sides of 1 to 1 tokens",
+        ),
+        (
+            lambda t: epochs([("a a a", "b")], t, max_tokens=9, longest=2),
+            "none has two sides of 1 to 2 tokens",
+        ),
+        (lambda t: word_tokenizer(["", " "]), "the corpus is empty"),
+    ],
+)
+def test_what_gives_no_batch_and_no_vocabulary_is_told(call, match):
+    with pytest.raises(ValueError, match=match):
+        call(tokenizer_of(COUNTED))

@@ -8,6 +8,7 @@ import unicodedata
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import zip_longest
 from os import PathLike
 
@@ -137,6 +138,7 @@ def number_pairs(source: str = "en", target: str = "de", *, limit: int = 100_000
     return NumberPairs(source, target, limit)
 
 
+@cache
 def _words(number: int, language: str) -> str:
     if number < 0:
         raise ValueError(f"numbers must be 0 or more, got {number}")
@@ -379,10 +381,7 @@ def batches_by_length(
             longest = lengths[i]
         groups[-1].append(i)
     return [
-        (
-            _padded([pairs[i][0] for i in groups[g]]),
-            _padded([[BOS_ID, *pairs[i][1], EOS_ID] for i in groups[g]]),
-        )
+        _batch([pairs[i] for i in groups[g]])
         for g in torch.randperm(len(groups), generator=generator).tolist()
     ]
 
@@ -390,7 +389,7 @@ def batches_by_length(
 def epochs(
     pairs: Sequence[Pair], tokenizer: Tokenizer, *, max_tokens: int, longest: int | None = None
 ) -> Callable[[torch.Generator], list[Batch]]:
-    """What a ``loop.Trainer`` asks for: from a source of chance, the batches of one epoch.
+    """What a ``loop.Trainer`` asks for: from a source of chance, the ``batches_by_length`` of one epoch.
 
     Args:
         pairs: texts; those with an empty side, or with one of more than ``longest`` tokens, are left out.
@@ -400,15 +399,44 @@ def epochs(
     Raises:
         ValueError: no pair is left.
     """
-    sides = [[found.ids for found in tokenizer.encode_batch(list(side))] for side in zip(*pairs, strict=True)]
-    limit = max_tokens if longest is None else longest
-    ids = [pair for pair in zip(*sides, strict=True) if all(0 < len(side) <= limit for side in pair)]
-    if not ids:
-        raise ValueError(f"of {len(pairs)} pairs none has two sides of 1 to {limit} tokens")
+    ids = _ids(pairs, tokenizer, longest=max_tokens if longest is None else longest)
     size = tokenizer.get_vocab_size()
     return lambda generator: batches_by_length(
         ids, max_tokens=max_tokens, vocab_size=size, generator=generator
     )
+
+
+def mixed_epochs(
+    pairs: Sequence[Pair], tokenizer: Tokenizer, *, batch_size: int
+) -> Callable[[torch.Generator], list[Batch]]:
+    """The same with ``batch_size`` pairs of any length in a batch: more padding, but all batches are alike.
+
+    What is left over at the end of an epoch is dropped.
+
+    Raises:
+        ValueError: fewer pairs than a batch takes.
+    """
+    ids = _ids(pairs, tokenizer, longest=None)
+    if len(ids) < batch_size:
+        raise ValueError(f"a batch takes batch_size={batch_size} pairs, got {len(ids)}")
+
+    def batches(generator: torch.Generator) -> list[Batch]:
+        order = torch.randperm(len(ids), generator=generator).tolist()
+        starts = range(0, len(order) - batch_size + 1, batch_size)
+        return [_batch([ids[i] for i in order[start : start + batch_size]]) for start in starts]
+
+    return batches
+
+
+def _ids(
+    pairs: Sequence[Pair], tokenizer: Tokenizer, longest: int | None
+) -> list[tuple[list[int], list[int]]]:
+    sides = [[found.ids for found in tokenizer.encode_batch(list(side))] for side in zip(*pairs, strict=True)]
+    most = longest or max((len(ids) for side in sides for ids in side), default=0)
+    kept = [pair for pair in zip(*sides, strict=True) if all(0 < len(side) <= most for side in pair)]
+    if not kept:
+        raise ValueError(f"of {len(pairs)} pairs none has two sides of 1 to {most} tokens")
+    return kept
 
 
 def _checked_lengths(
@@ -431,6 +459,10 @@ def _checked_lengths(
             f" max_tokens={max_tokens}"
         )
     return s, t
+
+
+def _batch(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Batch:
+    return _padded([pair[0] for pair in pairs]), _padded([[BOS_ID, *pair[1], EOS_ID] for pair in pairs])
 
 
 def _padded(rows: list[Sequence[int]]) -> Int[Tensor, "B N"]:

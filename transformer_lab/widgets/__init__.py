@@ -3,7 +3,9 @@
 from .attention_heads import NumberReaderHeads
 from .attention_qkv import QueryKeyValue
 from .attention_scaling import AttentionScaling
+from .encoder_decoder_walk import TokenWalk
 from .feed_forward_knots import ReluKnots
+from .generation_translator import NumberTranslator
 from .masks_paint import MaskPainter
 from .norms_depth import DepthAndWiring
 from .positional_dials import RotaryDials
@@ -14,8 +16,10 @@ __all__ = [
     "DepthAndWiring",
     "MaskPainter",
     "NumberReaderHeads",
+    "NumberTranslator",
     "QueryKeyValue",
     "ReluKnots",
     "RotaryDials",
     "SinusoidHands",
+    "TokenWalk",
 ]

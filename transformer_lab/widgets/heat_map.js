@@ -1,4 +1,5 @@
-// A table of weights as colours: a row per query, a column per key; hover or arrow keys mark a cell.
+// A table of weights as colours: a row per query, a column per key; hover or arrow keys mark a cell. Other numbers than
+// weights bring a `colour` of their own: colour(number) -> { fill, ink }.
 import { cividis, element, write } from "./parts.js";
 
 export const HEAT_MAP_LOOK = `
@@ -33,7 +34,7 @@ const MOVES = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowD
 
 /**
  * onPoint(row, column) when the reader points at a cell.
- * Returns { root, draw({ title, rows, columns, weights, numbers }), mark(row, column) }; column -1 marks none.
+ * Returns { root, draw({ title, rows, columns, weights, numbers, colour }), mark(row, column) }; column -1 marks none.
  */
 export function heatMap({ onPoint, signal }) {
   const heading = element("p", { class: "tl-heading" });
@@ -53,7 +54,7 @@ export function heatMap({ onPoint, signal }) {
     setCursor(Math.min(cursor[0], rows.length - 1), Math.min(cursor[1], columns.length - 1));
   }
 
-  function draw({ title, rows, columns, weights, numbers }) {
+  function draw({ title, rows, columns, weights, numbers, colour = cividis }) {
     write(heading, title);
     grid.setAttribute("aria-label", title);
     root.classList.toggle("tl-numbers", numbers);
@@ -61,7 +62,7 @@ export function heatMap({ onPoint, signal }) {
     if (wanted !== labels) build(rows, columns);
     labels = wanted;
     cells.forEach((line, r) => line.forEach((cell, c) => {
-      const { fill, ink } = cividis(weights[r][c]);
+      const { fill, ink } = colour(weights[r][c]);
       Object.assign(cell.style, { background: fill, color: ink });
       write(cell.firstChild, weights[r][c].toFixed(2).replace(/^0|\.00$/, "")); // .25, and 1 for 1.00
     }));

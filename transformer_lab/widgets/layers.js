@@ -10,6 +10,7 @@
 // What a stack's layers have in common is its `style`: { heads, normFirst = false, activation = relu,
 // norm = layerNorm, rotary }; rotary(row of one head, position) -> row, such as `rotate`.
 // A cache is { k, v }, the keys and values of earlier tokens: given back, it saves computing them again.
+// `off` lists the heads that are switched off: what they find becomes zeros, their weights stay to be seen.
 import { add, dot, layerNorm, linear, matmul, relu, softmax } from "./runtime.js";
 
 /** A query sees the keys up to its own position; the last query stands at the last key -> (T, S). */
@@ -54,14 +55,17 @@ function checkTable(name, table, { length: T }, { length: S }) {
   throw new RangeError(`${name} must be (${T}, ${S}) or (1, ${S}), got (${table.length}, ${table[0]?.length})`);
 }
 
-/** The same for H heads, each in its slice of the columns; bias (H, T, S); weights (H, T, S), outputs side by side. */
-export function headedAttention(q, k, v, heads, mask = null, bias = null) {
+/** The same for H heads, each in its slice of the columns; bias and weights (H, T, S); outputs side by side. */
+export function headedAttention(q, k, v, heads, mask = null, bias = null, off = []) {
+  const strange = off.find((h) => !Number.isInteger(h) || h < 0 || h >= heads);
+  if (strange !== undefined) throw new RangeError(`off must hold heads from 0 to ${heads - 1}, got ${strange}`);
   const [qs, ks, vs] = [q, k, v].map((rows) => rows.map((row) => split(row, heads))); // (T, D) -> (T, H, Dh)
   const each = Array.from({ length: heads }, (_, h) => {
     const [qh, kh, vh] = [qs, ks, vs].map((rows) => rows.map((row) => row[h]));
     return attention(qh, kh, vh, mask, bias && bias[h]);
   });
-  const output = q.map((_, t) => each.flatMap((one) => one.output[t]));
+  const found = (h, t) => (off.includes(h) ? each[h].output[t].map(() => 0) : each[h].output[t]);
+  const output = q.map((_, t) => each.flatMap((_, h) => found(h, t)));
   return { output, weights: each.map((one) => one.weights) };
 }
 
@@ -84,9 +88,9 @@ export function keysAndValues(context, { k_proj, v_proj }, { heads, rotary }, ca
 }
 
 /** x (T, D) asks keys and values that stand ready -> output (T, D), weights (H, T, S). */
-export function ask(x, { k, v }, { q_proj, out_proj }, { heads, rotary }, mask = null, bias = null) {
+export function ask(x, { k, v }, { q_proj, out_proj }, { heads, rotary }, mask = null, bias = null, off = []) {
   const q = turn(linear(x, q_proj), k.length - x.length, heads, rotary); // the last query stands at the last key
-  const { output, weights } = headedAttention(q, k, v, heads, mask, bias);
+  const { output, weights } = headedAttention(q, k, v, heads, mask, bias, off);
   return { output: linear(output, out_proj), weights };
 }
 
@@ -105,11 +109,11 @@ export function feedForward(x, { up, gate, down }, activation = relu) {
 }
 
 /** x (T, D) -> { output (T, D), weights (H, T, S), cache }. With a causal mask it is a layer of GPT. */
-export function encoderLayer(x, layer, style, { mask, cache } = {}) {
+export function encoderLayer(x, layer, style, { mask, cache, off } = {}) {
   const [before, after] = norms(style);
   const z = before(x, layer.norm1);
   const seen = keysAndValues(z, layer.self_attention, style, cache);
-  const own = ask(z, seen, layer.self_attention, style, mask);
+  const own = ask(z, seen, layer.self_attention, style, mask, null, off);
   const y = after(add(x, own.output), layer.norm1);
   const forward = feedForward(before(y, layer.norm2), layer.feed_forward, style.activation);
   return { output: after(add(y, forward), layer.norm2), weights: own.weights, cache: seen };
@@ -119,13 +123,14 @@ export function encoderLayer(x, layer, style, { mask, cache } = {}) {
  * x (T, D), the newest tokens, and memory { k, v }, what `memories` made for this layer
  * -> { output (T, D), weights (H, T, S), crossWeights (H, T, S), cache }. Without a mask it is causal.
  */
-export function decoderLayer(x, memory, layer, style, { mask, memoryMask, cache } = {}) {
+export function decoderLayer(x, memory, layer, style, { mask, memoryMask, cache, off, crossOff } = {}) {
   const [before, after] = norms(style);
   const z = before(x, layer.norm1);
   const seen = keysAndValues(z, layer.self_attention, style, cache);
-  const own = ask(z, seen, layer.self_attention, style, mask ?? causalMask(x.length, seen.k.length));
+  const own = ask(z, seen, layer.self_attention, style, mask ?? causalMask(x.length, seen.k.length), null, off);
   const y = after(add(x, own.output), layer.norm1);
-  const cross = ask(before(y, layer.norm2), memory, layer.cross_attention, { heads: style.heads }, memoryMask);
+  const question = before(y, layer.norm2);
+  const cross = ask(question, memory, layer.cross_attention, { heads: style.heads }, memoryMask, null, crossOff);
   const w = after(add(y, cross.output), layer.norm2);
   const forward = feedForward(before(w, layer.norm3), layer.feed_forward, style.activation);
   const output = after(add(w, forward), layer.norm3);
@@ -138,18 +143,20 @@ function norms({ normFirst = false, norm = layerNorm }) {
   return normFirst ? [norm, keep] : [keep, norm];
 }
 
-/** All L layers and the last norm: -> { output (T, D), layers: what each layer gave, caches }. */
-export function encoder(x, stack, style, { mask, caches = [] } = {}) {
-  return through(x, stack, style, (y, layer, l) => encoderLayer(y, layer, style, { mask, cache: caches[l] }));
+/** All L layers and the last norm: -> { output (T, D), layers: what each layer gave, caches }; a list `off` each. */
+export function encoder(x, stack, style, { mask, caches = [], off = [] } = {}) {
+  return through(x, stack, style, (y, layer, l) =>
+    encoderLayer(y, layer, style, { mask, cache: caches[l], off: off[l] }));
 }
 
 /**
  * The same for a decoder. A step is x of one row, with the caches of the step before; what it gives equals the last
  * row of all tokens at once.
  */
-export function decoder(x, memory, stack, style, { mask, memoryMask, caches = [] } = {}) {
-  return through(x, stack, style, (y, layer, l) =>
-    decoderLayer(y, memory[l], layer, style, { mask, memoryMask, cache: caches[l] }));
+export function decoder(x, memory, stack, style, { mask, memoryMask, caches = [], off = [], crossOff = [] } = {}) {
+  return through(x, stack, style, (y, layer, l) => decoderLayer(y, memory[l], layer, style, {
+    mask, memoryMask, cache: caches[l], off: off[l], crossOff: crossOff[l],
+  }));
 }
 
 function through(x, { layers, norm: last }, { norm = layerNorm }, apply) {
