@@ -207,7 +207,8 @@ def test_it_trains_in_a_thread_too():
     assert len(ours.losses) == 9
 
 
-def test_the_bar_tells_loss_and_speed_and_leaves_nothing_behind(capsys):
+def test_the_bar_tells_loss_and_speed_and_leaves_nothing_behind(capsys, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE")
     ours = trainer()
     step = ours._step
     ours._step = lambda batches: (time.sleep(0.15), step(batches))[1]  # the bar is redrawn ten times a second

@@ -5,6 +5,7 @@ label smoothing); Loshchilov and Hutter (2017), https://arxiv.org/abs/1608.03983
 """
 
 import math
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -218,7 +219,10 @@ class Trainer:
             self.chance["cuda"] = torch.cuda.get_rng_state(self.device)
 
     def _bar(self, end: int) -> tqdm:
-        return tqdm(total=end, initial=len(self.losses), unit="step", desc="training", leave=False)
+        quiet = "TQDM_DISABLE" in os.environ  # tqdm's own switch, which it does not heed in notebooks
+        return tqdm(
+            total=end, initial=len(self.losses), unit="step", desc="training", leave=False, disable=quiet
+        )
 
 
 @contextmanager
