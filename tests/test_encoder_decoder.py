@@ -181,6 +181,30 @@ def hugging_face_s(model, kind):
 
 
 @pytest.mark.parametrize(("norm", "kind"), [("post", "Marian"), ("pre", "Pegasus")])
+def test_its_cross_attention_looks_where_hugging_face_s_looks(norm, kind):
+    model = build(norm=norm)
+    theirs = hugging_face_s(model, kind)
+    theirs.set_attn_implementation("eager")  # the others keep no weights
+    source, target = sentences()
+    its = theirs(
+        input_ids=source,
+        attention_mask=(source != 0).long(),
+        decoder_input_ids=target,
+        decoder_attention_mask=(target != 0).long(),
+        output_attentions=True,
+    ).cross_attentions
+    ours = model.cross_weights(source, target)
+    assert len(ours) == len(its) == 2 and not ours[0].requires_grad
+    for a, b in zip(ours, its, strict=True):
+        assert_close(real(a.transpose(1, 2), target), real(b.transpose(1, 2), target), rtol=0, atol=1e-6)
+        assert (a[1, :, :, 5:] == 0).all()
+    before = model(source, target)
+    model.cross_weights(source, target)
+    assert_close(model(source, target), before, rtol=0, atol=0)
+    assert not any(layer.around_cross_attention._forward_pre_hooks for layer in model.decoder)
+
+
+@pytest.mark.parametrize(("norm", "kind"), [("post", "Marian"), ("pre", "Pegasus")])
 def test_it_equals_hugging_face_s(norm, kind, parity):
     model = build(norm=norm)
     theirs = hugging_face_s(model, kind)
