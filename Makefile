@@ -37,6 +37,7 @@ slow: environment
 bench: html
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.number_words
 	$(BIN)/python -m benchmarks.pages
 
 clean:
