@@ -146,7 +146,10 @@ function render({ model, el }) {
     readField();
   }
   listen(field, "input", readField);
-  listen(form, "submit", (event) => event.preventDefault());
+  listen(form, "submit", (event) => { // the Enter key
+    event.preventDefault();
+    if (!translator) loader.root.querySelector("button").click();
+  });
   follow(model, ["text", "side", "token", "station"], draw, signal);
   follow(model, ["asset_data"], receive, signal);
   draw();
