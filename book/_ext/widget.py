@@ -28,7 +28,7 @@ HEIGHTS = {
     "ReluKnots": ("max(33.8rem, 8.8rem + 50cqi)", "61.5rem"),
     "RotaryDials": ("48rem", "66.2rem - 29cqi"),
     "SinusoidHands": ("41rem", "61rem"),
-    "TokenWalk": ("19rem", "max(21.8rem, 45.2rem - 87cqi)"),
+    "TokenWalk": ("19rem", "max(20.8rem, 45.2rem - 87cqi)"),
 }
 NO_SCRIPT = "<noscript><p>This is a widget; it runs in your browser and needs JavaScript.</p></noscript>"
 
