@@ -5,7 +5,7 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 
 
-def to_int8(matrix: Float[Tensor, "R C"]) -> tuple[Int8[Tensor, "R C"], Float[Tensor, "R"]]:
+def to_int8(matrix: Float[Tensor, "F D"]) -> tuple[Int8[Tensor, "F D"], Float[Tensor, "F"]]:
     """Each row as whole multiples of its scale, which is 1/127 of its largest number in size.
 
     Returns:
@@ -25,6 +25,6 @@ def to_int8(matrix: Float[Tensor, "R C"]) -> tuple[Int8[Tensor, "R C"], Float[Te
     return whole.round().clamp(-127, 127).to(torch.int8), scales
 
 
-def from_int8(whole: Int8[Tensor, "R C"], scales: Float[Tensor, "R"]) -> Float[Tensor, "R C"]:
+def from_int8(whole: Int8[Tensor, "F D"], scales: Float[Tensor, "F"]) -> Float[Tensor, "F D"]:
     """The numbers that ``to_int8`` kept."""
     return whole * scales[:, None]

@@ -116,8 +116,16 @@ def test_each_fault_is_one_and_ends_with_its_run():
     assert bench._leaking(1, 4).all()
 
 
-def test_a_reversal_run_tells_what_is_right_and_where_heads_look():
-    run = bench.reversal_run(0, steps=5, length=4, symbols=6)
+def test_partners_of_a_row_written_in_another_order():
+    source = torch.tensor([[3, 4, 6, 5]])
+    written = {task: source.gather(1, partners(source)).tolist() for task, partners in bench.PARTNERS.items()}
+    assert written == {"backwards": [[5, 6, 4, 3]], "even ones first": [[4, 6, 3, 5]]}
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("task", bench.PARTNERS)
+def test_a_copying_run_tells_what_is_right_and_where_heads_look(task, norm):
+    run = bench.copying_run(task, norm, 0, steps=5, length=4)
     assert 0 <= run["right"] <= 1 and len(run["mean"]) == 2
     assert [len(heads) for heads in run["heads"]] == [4, 4]
     assert all(0 <= share <= 1 for heads in run["heads"] for share in heads)
@@ -125,14 +133,18 @@ def test_a_reversal_run_tells_what_is_right_and_where_heads_look():
 
 def test_what_is_stored_is_what_the_chapter_tells():
     stored = results.read("encoder_decoder")
-    faults, reversal = stored["faults"], stored["reversal"]
-    assert set(faults) == set(bench.FAULTS)
+    faults, copying = stored["faults"], stored["copying"]
+    assert set(faults) == set(bench.FAULTS) and set(copying) == set(bench.PARTNERS)
     healthy = faults["none"]
     assert healthy["alone"] >= 0.99 and healthy["together"] >= 0.99
     for name in ("the mask shows the next token", "the target is not shifted"):
         assert faults[name]["losses"][-1] < 0.05 and faults[name]["alone"] < 0.2
-    assert all(run["right"] > 0.95 for run in reversal)
-    assert all(mean < run["right"] for run in reversal for mean in run["mean"])
+    unhidden = faults["padding is not hidden"]
+    assert unhidden["alone"] < 0.9 < 0.99 < unhidden["together"]
+    for run in (run for norms in copying.values() for runs in norms.values() for run in runs):
+        assert run["right"] > 0.99 and run["mean"][1] > 0.9 and run["mean"][0] < run["mean"][1] + 0.01
+    mixed, by_length = stored["batches"]["of any length"], stored["batches"]["by length"]
+    assert min(run[0] for run in mixed) > max(run[0] for run in by_length)
 
 
 @pytest.mark.slow
@@ -141,5 +153,7 @@ def test_what_is_stored_can_be_measured_again():
     for name, run in again["faults"].items():
         for kind in ("alone", "together"):
             assert run[kind] == pytest.approx(stored["faults"][name][kind], abs=0.1)
-    for run, before in zip(again["reversal"], stored["reversal"], strict=True):
-        assert run["right"] == pytest.approx(before["right"], abs=0.03)
+    for task, norms in again["copying"].items():
+        for norm, runs in norms.items():
+            for run, before in zip(runs, stored["copying"][task][norm], strict=True):
+                assert run["right"] == pytest.approx(before["right"], abs=0.03)
