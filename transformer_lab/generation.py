@@ -14,16 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .encoder_decoder import Transformer
 
-
-def greedy(
-    model: Transformer, source: Int[Tensor, "B S"], *, max_len: int | None = None
-) -> Int[Tensor, "B T"]:
+def greedy(model: nn.Module, source: Int[Tensor, "B S"], *, max_len: int | None = None) -> Int[Tensor, "B T"]:
     """Always the token with the highest score.
 
     Args:
-        model: in training mode or not; it writes as in evaluation.
+        model: a ``Transformer``, or a module with the same ``start``, ``step`` and ``config``; in training
+            mode or not, it writes as in evaluation.
         source: token ids, short rows filled up with ``pad_id``.
         max_len: the most tokens to write, the end included. None: 50 more than the source has.
 
@@ -38,7 +35,7 @@ def greedy(
 
 
 def sample(
-    model: Transformer,
+    model: nn.Module,
     source: Int[Tensor, "B S"],
     *,
     temperature: float = 1.0,
@@ -130,7 +127,7 @@ def length_penalty(n_tokens: int, alpha: float) -> float:
 
 
 def beam_search(
-    model: Transformer,
+    model: nn.Module,
     source: Int[Tensor, "B S"],
     *,
     beam_size: int = 4,
@@ -147,7 +144,7 @@ def beam_search(
 
 
 def beams(
-    model: Transformer,
+    model: nn.Module,
     source: Int[Tensor, "B S"],
     *,
     beam_size: int = 4,
@@ -213,7 +210,7 @@ def _hypothesis(tokens: tuple[int, ...], log_probability: float, alpha: float) -
 
 
 def _write(
-    model: Transformer, source: Tensor, choose: Callable[[Tensor], Tensor], max_len: int | None
+    model: nn.Module, source: Tensor, choose: Callable[[Tensor], Tensor], max_len: int | None
 ) -> Tensor:
     limit = _limit(model, source, max_len)
     pad, eos = model.config.pad_id, model.config.eos_id
@@ -231,7 +228,7 @@ def _write(
     return torch.cat(written, dim=1) if written else source.new_empty(len(source), 0)
 
 
-def _limit(model: Transformer, source: Tensor, max_len: int | None) -> int:
+def _limit(model: nn.Module, source: Tensor, max_len: int | None) -> int:
     most = model.config.max_len
     if max_len is None:
         return min(source.shape[1] + 50, most)
@@ -240,7 +237,7 @@ def _limit(model: Transformer, source: Tensor, max_len: int | None) -> int:
     return max_len
 
 
-def _allowed(model: Transformer, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _allowed(model: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Scores without those of padding and of a second beginning, which nobody writes."""
     never = torch.tensor([model.config.pad_id, model.config.bos_id], device=device)  # once for all steps
     return lambda scores: scores.index_fill(-1, never, float("-inf"))

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from .encoder_decoder import Transformer, TransformerConfig
 from .generation import Hypothesis, beam_search, beams, greedy
@@ -23,14 +23,14 @@ class Translator:
     """Texts in, texts out.
 
     Args:
-        model: what translates.
+        model: what translates: a ``Transformer``, or a module that ``generation`` takes as well.
         tokenizer: the word pieces of both languages, as ``training.pairs.train_tokenizer`` finds them.
 
     Raises:
         ValueError: a tokenizer with more tokens than the model has embeddings.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer) -> None:
         size, known = tokenizer.get_vocab_size(), model.config.vocab_size
         if size > known:
             raise ValueError(f"the tokenizer has {size} tokens, the model's vocab_size is {known}")
