@@ -111,21 +111,27 @@ class Read:
 
 
 class HuggingFace(nn.Module):
-    """Hugging Face's Pegasus: pre-norm, with a norm after the last layer of each side."""
+    """Hugging Face's Pegasus (pre-norm, with a norm after each side's last layer) or Marian (post-norm)."""
 
     def __init__(self, config: TransformerConfig) -> None:
-        from transformers import PegasusConfig, PegasusForConditionalGeneration
+        import transformers
 
         super().__init__()
-        _must_be_pre_norm(config)
+        pre = config.norm == "pre"
+        if config.final_norm not in (None, pre):
+            raise ValueError(
+                "this peer has norms after the last layers with norm='pre' and only then, got"
+                f" norm={config.norm!r} and final_norm={config.final_norm}"
+            )
+        kind, model = ("Pegasus", "PegasusForConditionalGeneration") if pre else ("Marian", "MarianMTModel")
         self.config = config
         sizes = {
             "layers": config.n_layers,
             "attention_heads": config.n_heads,
             "ffn_dim": config.d_ff,
         }
-        self.pegasus = PegasusForConditionalGeneration(
-            PegasusConfig(
+        self.model = getattr(transformers, model)(
+            getattr(transformers, f"{kind}Config")(
                 **{f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in sizes.items()},
                 vocab_size=config.vocab_size,
                 d_model=config.d_model,
@@ -144,12 +150,12 @@ class HuggingFace(nn.Module):
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         # The target's padding stands at its end, where a causal mask hides it from all real tokens.
-        return self.pegasus(
+        return self.model(
             input_ids=source, attention_mask=self._real(source), decoder_input_ids=target, use_cache=False
         ).logits
 
     def write(self, source: Tensor, *, max_len: int) -> Tensor:
-        written = self.pegasus.generate(
+        written = self.model.generate(
             source,
             attention_mask=self._real(source),
             max_new_tokens=max_len,
@@ -175,7 +181,7 @@ class HuggingFace(nn.Module):
         state = _renamed(ours.state_dict(), names)
         # Its own sinusoids are ours in another order: first all sines, then all cosines.
         state |= {f"model.{side}.embed_positions.weight": ours.positions for side in ("encoder", "decoder")}
-        self.pegasus.load_state_dict(state, strict=False)  # the embedding has further names there
+        self.model.load_state_dict(state, strict=False)  # the embedding has further names there
 
     def _real(self, source: Tensor) -> Tensor:
         return (source != self.config.pad_id).long()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
+from benchmarks.peers import HuggingFace, TorchTransformer
 from tests.conftest import gradients
 from transformer_lab.encoder_decoder import Transformer, TransformerConfig
 from transformer_lab.masks import causal_mask
@@ -60,70 +61,32 @@ def real(scores, target):
 # --- against others ------------------------------------------------------------------------------
 
 
-def attention_into(theirs, ours, names):
-    for part, name in zip(("q_proj", "k_proj", "v_proj", "out_proj"), names, strict=True):
-        getattr(theirs, name).load_state_dict(getattr(ours, part).state_dict())
+def peer(kind, model):
+    """Somebody else's model with the weights of ours."""
+    theirs = kind(model.config).to(model.embed.weight.dtype)
+    theirs.load(model)
+    return theirs
 
 
-def copied_into_pytorch(model):
-    c = model.config
-    sizes = (c.d_model, c.n_heads, c.d_ff, 0.0)
-    settings = {"batch_first": True, "norm_first": c.norm == "pre"}
-    layer = nn.TransformerEncoderLayer(*sizes, **settings)
-    encoder = nn.TransformerEncoder(layer, c.n_layers, nn.LayerNorm(c.d_model), enable_nested_tensor=False)
-    theirs = nn.Transformer(
-        *sizes[:2], c.n_layers, c.n_layers, *sizes[2:], custom_encoder=encoder, **settings
-    )
-    pairs = []  # of parameters, ours and theirs
-    for ours, its in zip(
-        [*model.encoder, *model.decoder], [*theirs.encoder.layers, *theirs.decoder.layers], strict=True
-    ):
-        attentions, residuals = [(ours.self_attention, its.self_attn)], list(ours.children())[1::2]
-        if hasattr(ours, "cross_attention"):
-            attentions.append((ours.cross_attention, its.multihead_attn))
-        with torch.no_grad():
-            for a, b in attentions:
-                projections = (a.q_proj, a.k_proj, a.v_proj)
-                b.in_proj_weight.copy_(torch.cat([p.weight for p in projections]))
-                b.in_proj_bias.copy_(torch.cat([p.bias for p in projections]))
-                b.out_proj.load_state_dict(a.out_proj.state_dict())
-        for i, residual in enumerate(residuals, start=1):
-            getattr(its, f"norm{i}").load_state_dict(residual.norm.state_dict())
-        its.linear1.load_state_dict(ours.feed_forward.up_proj.state_dict())
-        its.linear2.load_state_dict(ours.feed_forward.down_proj.state_dict())
-        pairs += [(ours.feed_forward.up_proj.weight, its.linear1.weight)]
-        pairs += [(ours.self_attention.out_proj.weight, its.self_attn.out_proj.weight)]
-    theirs.encoder.norm.load_state_dict(model.encoder_norm.state_dict())
-    theirs.decoder.norm.load_state_dict(model.decoder_norm.state_dict())
-    return theirs, pairs
+def two_of_each_layer(ours, theirs):
+    """Pairs of parameters, ours and PyTorch's."""
+    its = [*theirs.layers.encoder.layers, *theirs.layers.decoder.layers]
+    pairs = []
+    for a, b in zip([*ours.encoder, *ours.decoder], its, strict=True):
+        pairs += [(a.feed_forward.up_proj.weight, b.linear1.weight)]
+        pairs += [(a.self_attention.out_proj.weight, b.self_attn.out_proj.weight)]
+    return pairs
 
 
 @norms
 def test_it_equals_pytorch_s_transformer(norm, parity):
     model = build(norm=norm, final_norm=True)
-    theirs, weights = copied_into_pytorch(model)
+    theirs = peer(TorchTransformer, model)
     source, target = sentences()
-    n = target.shape[1]
-
-    def pytorch_s():
-        embedded = [
-            model.embed(t) * model.config.d_model**0.5 + model.positions[: t.shape[1]]
-            for t in (source, target)
-        ]
-        blocked = ~causal_mask(n)[0, 0]  # there, True is blocked
-        out = theirs(
-            *embedded,
-            tgt_mask=blocked,
-            src_key_padding_mask=source == 0,
-            memory_key_padding_mask=source == 0,
-            tgt_key_padding_mask=target == 0,
-        )
-        return out @ model.embed.weight.T
-
-    a, b = real(model(source, target), target), real(pytorch_s(), target)
+    a, b = real(model(source, target), target), real(theirs(source, target), target)
+    weights = [(model.embed.weight, theirs.embed.weight), *two_of_each_layer(model, theirs)]
     ours, its = (
-        gradients(scores, model.embed.weight, *copies)
-        for scores, copies in zip((a, b), zip(*weights, strict=True), strict=True)
+        gradients(scores, *copies) for scores, copies in zip((a, b), zip(*weights, strict=True), strict=True)
     )
     together = [torch.cat([gradient.flatten() for gradient in of[1:]]) for of in (ours, its)]
     pairs = {"scores": (a, b), "gradient of the embedding": (ours[0], its[0])}
@@ -131,59 +94,11 @@ def test_it_equals_pytorch_s_transformer(norm, parity):
     parity(f'encoder_decoder.Transformer(norm="{norm}", final_norm=True)', "torch: nn.Transformer", pairs)
 
 
-def hugging_face_s(model, kind):
-    """A tiny Marian (post-norm) or Pegasus (pre-norm) with the weights of ``model``."""
-    import transformers
-
-    c = model.config
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=c.vocab_size,
-        d_model=c.d_model,
-        encoder_layers=c.n_layers,
-        decoder_layers=c.n_layers,
-        encoder_attention_heads=c.n_heads,
-        decoder_attention_heads=c.n_heads,
-        encoder_ffn_dim=c.d_ff,
-        decoder_ffn_dim=c.d_ff,
-        max_position_embeddings=c.max_len,
-        activation_function=c.activation,
-        scale_embedding=True,
-        dropout=0.0,
-        attention_dropout=0.0,
-        pad_token_id=0,
-        eos_token_id=2,
-        decoder_start_token_id=1,
-        forced_eos_token_id=None,
-    )
-    name = "MarianMTModel" if kind == "Marian" else "PegasusForConditionalGeneration"
-    theirs = getattr(transformers, name)(config).double()
-    with torch.no_grad():
-        theirs.model.shared.weight.copy_(model.embed.weight)
-        for side, layers in ((theirs.model.encoder, model.encoder), (theirs.model.decoder, model.decoder)):
-            side.embed_positions.weight.copy_(model.positions)
-            for its, ours in zip(side.layers, layers, strict=True):
-                names = ("q_proj", "k_proj", "v_proj", "out_proj")
-                attention_into(its.self_attn, ours.self_attention, names)
-                around = [
-                    ours.around_attention if side is theirs.model.encoder else ours.around_self_attention
-                ]
-                its.self_attn_layer_norm.load_state_dict(around[0].norm.state_dict())
-                if side is theirs.model.decoder:
-                    attention_into(its.encoder_attn, ours.cross_attention, names)
-                    its.encoder_attn_layer_norm.load_state_dict(ours.around_cross_attention.norm.state_dict())
-                its.fc1.load_state_dict(ours.feed_forward.up_proj.state_dict())
-                its.fc2.load_state_dict(ours.feed_forward.down_proj.state_dict())
-                its.final_layer_norm.load_state_dict(ours.around_feed_forward.norm.state_dict())
-        if kind == "Pegasus":
-            theirs.model.encoder.layer_norm.load_state_dict(model.encoder_norm.state_dict())
-            theirs.model.decoder.layer_norm.load_state_dict(model.decoder_norm.state_dict())
-    return theirs
-
-
 @pytest.mark.parametrize(("norm", "kind"), [("post", "Marian"), ("pre", "Pegasus")])
 def test_its_cross_attention_looks_where_hugging_face_s_looks(norm, kind):
     model = build(norm=norm)
-    theirs = hugging_face_s(model, kind)
+    theirs = peer(HuggingFace, model).model
+    assert type(theirs).__name__.startswith(kind)
     theirs.set_attn_implementation("eager")  # the others keep no weights
     source, target = sentences()
     its = theirs(
@@ -207,18 +122,11 @@ def test_its_cross_attention_looks_where_hugging_face_s_looks(norm, kind):
 @pytest.mark.parametrize(("norm", "kind"), [("post", "Marian"), ("pre", "Pegasus")])
 def test_it_equals_hugging_face_s(norm, kind, parity):
     model = build(norm=norm)
-    theirs = hugging_face_s(model, kind)
+    theirs = peer(HuggingFace, model)
     source, target = sentences()
-    a = real(model(source, target), target)
-    b = real(
-        theirs(
-            input_ids=source,
-            attention_mask=(source != 0).long(),
-            decoder_input_ids=target,
-            decoder_attention_mask=(target != 0).long(),
-        ).logits,
-        target,
-    )
+    a, b = real(model(source, target), target), real(theirs(source, target), target)
+    theirs = theirs.model
+    assert type(theirs).__name__.startswith(kind)
     last = model.encoder[-1].feed_forward.up_proj.weight, theirs.model.encoder.layers[-1].fc1.weight
     cross = (
         model.decoder[0].cross_attention.k_proj.weight,
@@ -374,7 +282,7 @@ def test_compiled_it_gives_the_same(norm):
 @norms
 def test_low_precision_is_no_worse_than_twice_pytorch_s(norm, dtype):
     model = build(norm=norm, final_norm=True)
-    theirs, _ = copied_into_pytorch(model)
+    theirs = peer(TorchTransformer, model).layers
     source, target = sentences()
     source, target = source[:1], target[:1]  # without padding
     exact = model(source, target)
@@ -382,8 +290,8 @@ def test_low_precision_is_no_worse_than_twice_pytorch_s(norm, dtype):
     model, theirs = model.to(dtype), theirs.to(dtype)
     error = (model(source, target).double() - exact).abs().max()
     out = theirs(*(e.to(dtype) for e in embedded), tgt_mask=~causal_mask(5)[0, 0])
-    peer = ((out @ model.embed.weight.T).double() - exact).abs().max()
-    assert error <= 2 * peer, (error, peer)
+    its_error = ((out @ model.embed.weight.T).double() - exact).abs().max()
+    assert error <= 2 * its_error, (error, its_error)
 
 
 # --- bad input -----------------------------------------------------------------------------------

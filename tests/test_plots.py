@@ -75,3 +75,38 @@ def test_every_number_can_be_read_on_its_colour(ax, weight):
 def test_bad_input_says_what_was_wrong(ax, call, match):
     with pytest.raises(ValueError, match=match):
         call(ax)
+
+
+PLAN = {"encoder": ["a", "Add & Norm"], "decoder": ["b", "Add & Norm", "reads", "Add & Norm"]}
+
+
+def words_in(figure):
+    return [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+
+
+def test_a_plan_has_each_box_once_in_its_column_and_order():
+    figure = plots.architecture(**PLAN, n_layers=5, reads="reads", top=("scores",))
+    words = words_in(figure)
+    assert words.count("Add & Norm") == 3 and words.count("5 ×") == 2
+    boxes = [text for text in figure.axes[0].texts if text.get_text() in ("b", "reads", "scores")]
+    assert [text.get_text() for text in sorted(boxes, key=lambda text: text.get_position()[1])] == [
+        "b",
+        "reads",
+        "scores",
+    ]
+    assert len({text.get_position()[0] for text in boxes}) == 1
+    plt.close(figure)
+
+
+@pytest.mark.bad_input
+def test_a_plan_without_the_box_that_reads_is_refused():
+    with pytest.raises(ValueError, match="reads must name a box of the decoder, got 'writes'"):
+        plots.architecture(**PLAN, n_layers=1, reads="writes", top=())
+
+
+def test_a_frame_stands_around_its_entry(ax):
+    plots.weight_map(ax, [[0.25, 0.75], [1.0, 0.0]], queries="ab", keys="cd")
+    plots.frame(ax, 1, 0)
+    (patch,) = ax.patches
+    assert (patch.get_x(), patch.get_y()) == (-0.5, 0.5) and patch.get_width() == patch.get_height() == 1
+    assert not patch.get_fill()

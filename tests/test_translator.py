@@ -82,6 +82,7 @@ def test_the_number_words_are_right():
     ("call", "match"),
     [
         (lambda t, _: t.translate("twenty one"), "texts must be a list of texts, got the text 'twenty one'"),
+        (lambda t, _: t.encode([]), "there is no text to encode: the list is empty"),
         (lambda t, _: t.translate(["one", ""]), "there is nothing to translate in ''"),
         (lambda t, _: t.translate(["one " * 70]), "source rows may have max_len=64 tokens, got"),
         (lambda t, _: t.translate(["one"], beam_size=0), "beam_size must be 1 or more, got 0"),

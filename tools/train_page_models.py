@@ -18,8 +18,8 @@ from transformer_lab.models.number_reader import NumberReader
 from transformer_lab.training import encoder_decoder, number_reader
 from transformer_lab.translator import Translator
 from transformer_lab.widgets._asset import asset_scripts, exported_weights
+from transformer_lab.widgets._translator import export_translator
 from transformer_lab.widgets.attention_heads import export_number_reader
-from transformer_lab.widgets.generation_translator import export_translator
 
 ROOT = Path(__file__).parent.parent
 MODELS = ROOT / "book" / "_assets" / "models"

@@ -51,6 +51,7 @@ class FeedForward(nn.Module):
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         """Raises ValueError where the last axis is not ``d_model`` long."""
         hidden = self.hidden(x)
+        # as in norms.Residual: a dropout that is off costs a call
         return self.down_proj(self.dropout(hidden) if self.dropout.training else hidden)
 
     def hidden(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... F"]:

@@ -40,16 +40,16 @@ class Translator:
         """Token ids on the model's device, short rows filled up.
 
         Raises:
-            ValueError: a text without a token.
+            ValueError: no text, or one without a token.
         """
-        rows = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
+        if not texts:
+            raise ValueError("there is no text to encode: the list is empty")
+        rows = [torch.tensor(found.ids) for found in self.tokenizer.encode_batch(list(texts))]
         for text, row in zip(texts, rows, strict=True):
-            if not row:
+            if not len(row):
                 raise ValueError(f"there is nothing to translate in {text!r}")
-        longest = max(map(len, rows), default=0)
-        pad = self.model.config.pad_id
-        rows = [row + [pad] * (longest - len(row)) for row in rows]
-        return torch.tensor(rows, dtype=torch.long, device=next(self.model.parameters()).device)
+        pad_id, device = self.model.config.pad_id, next(self.model.parameters()).device
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id).to(device)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of token ids up to the end, if there is one."""

@@ -12,8 +12,8 @@ from transformer_lab.generation import greedy
 from transformer_lab.masks import causal_mask
 from transformer_lab.training.pairs import number_pairs
 from transformer_lab.translator import Translator, pretrained
+from transformer_lab.widgets._translator import export_translator
 from transformer_lab.widgets.encoder_decoder_walk import station_names
-from transformer_lab.widgets.generation_translator import export_translator
 
 WRAPPERS = {  # the module around a part, by side
     "encoder": {"self-attention": "around_attention", "feed-forward": "around_feed_forward"},

@@ -9,7 +9,7 @@ from transformer_lab.generation import beams, greedy
 from transformer_lab.training.encoder_decoder import NUMBERS
 from transformer_lab.translator import Translator, pretrained
 from transformer_lab.widgets._asset import exported_weights
-from transformer_lab.widgets.generation_translator import export_translator
+from transformer_lab.widgets._translator import export_translator
 
 # Of the words of 0 to 99,999, a line each: a test marked slow makes them again.
 WORDS_SHA256 = {

@@ -10,7 +10,7 @@ from transformer_lab.training.number_reader import encode, exact_match, sample_n
 from transformer_lab.translator import Translator, pretrained
 from transformer_lab.widgets import NumberReaderHeads, NumberTranslator
 from transformer_lab.widgets._asset import exported_weights
-from transformer_lab.widgets.generation_translator import export_translator
+from transformer_lab.widgets._translator import export_translator
 
 from .assets import load, page_scripts, tensor
 

@@ -17,6 +17,7 @@ from jaxtyping import Int
 from num2words import CONVERTER_CLASSES, num2words
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from .data import Draw
 from .registry import DATASETS, fetch
@@ -466,5 +467,4 @@ def _batch(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Batch:
 
 
 def _padded(rows: list[Sequence[int]]) -> Int[Tensor, "B N"]:
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[PAD_ID] * (longest - len(row))] for row in rows])
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=PAD_ID)

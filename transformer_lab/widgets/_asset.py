@@ -7,13 +7,13 @@ model; on a page without one, ``book/_assets/widget-host.js`` does, from files t
 import base64
 import json
 
-import anywidget
 import numpy as np
 import torch
 import traitlets as t
 from torch import nn
 
 from ..int8 import from_int8, to_int8
+from ._base import BookWidget
 
 PART = 1 << 16  # characters in one script
 DTYPES = ("float32", "int8")
@@ -89,7 +89,7 @@ def _base64(tensor: torch.Tensor) -> str:
     return base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode("ascii")
 
 
-class AssetWidget(anywidget.AnyWidget):
+class AssetWidget(BookWidget):
     """A widget that shows a trained model.
 
     Traits:

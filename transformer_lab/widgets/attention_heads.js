@@ -3,7 +3,8 @@
 import { choice, CONTROLS_LOOK, toggle } from "./controls.js";
 import { heatMap, HEAT_MAP_LOOK } from "./heat_map.js";
 import { headedAttention, multiHeadAttention } from "./layers.js";
-import { afterPause, announcer, element, follow, frame, wear, write } from "./parts.js";
+import { FORM_LOOK, modelForm } from "./model_form.js";
+import { announcer, element, frame, wear, write } from "./parts.js";
 import { add, argmax, embedding, linear } from "./runtime.js";
 import { decodeTensors } from "./tensors.js";
 import { tokenStrip, TOKEN_STRIP_LOOK } from "./token_strip.js";
@@ -12,7 +13,6 @@ const PLACES = ["100\u202f000", "10\u202f000", "1\u202f000", "100", "10", "1"]; 
 const PLACE_NAMES = ["hundred thousands", "ten thousands", "thousands", "hundreds", "tens", "ones"];
 const EXAMPLES = ["nine hundred thousand and seventeen", "forty thousand and forty", "twelve"];
 const HINT = "Capitals and hyphens do not matter.";
-const PATIENCE = 8000; // milliseconds
 
 /** Token ids of number words and the full stop that ends them; throws one sentence for the reader. */
 export function tokenize(text, vocabulary, maxLength) {
@@ -64,21 +64,10 @@ export function decodeModel({ config, vocabulary, tensors }) {
 const LOOK = `
 .tl-heads { display: grid; gap: .9rem; }
 .tl-heads > * { min-width: 0; }
-.tl-heads textarea {
-  display: block; width: 100%; margin: .2rem 0; padding: .45rem .6rem; field-sizing: content; resize: none;
-  border: 1px solid var(--muted); border-radius: .4rem;
-  background: var(--surface); color: var(--text); font: inherit; font-size: 1rem;
-}
-.tl-heads textarea[aria-invalid="true"] { border-color: var(--key); }
-.tl-heads .tl-choices { display: flex; flex-wrap: wrap; gap: .4rem; }
-.tl-heads .tl-choices button { font-size: .8125rem; text-align: start; }
-.tl-heads .tl-news { min-height: 1.5em; color: var(--muted); font-size: .875rem; }
-.tl-heads :has(> [aria-invalid="true"]) + .tl-news { color: var(--key-text); }
+.tl-heads .tl-field { field-sizing: content; resize: none; }
 .tl-heads .tl-note {
   padding: .6rem .75rem; border-radius: .5rem; background: color-mix(in srgb, var(--query) 9%, transparent);
 }
-.tl-heads .tl-load { display: grid; gap: .7rem; justify-items: start; }
-.tl-heads progress { width: 100%; max-width: 20rem; height: .5rem; accent-color: var(--query-text); }
 .tl-heads .tl-picture { display: grid; grid-template-columns: minmax(0, 1fr); gap: .9rem; }
 .tl-heads .tl-reading { display: flex; flex-wrap: wrap; gap: .6rem 1.5rem; align-items: center; }
 .tl-heads .tl-digits { display: flex; flex: 0 1 17.5rem; gap: .3rem; min-width: 0; margin: 0; padding: 0; border: 0; }
@@ -106,118 +95,31 @@ const LOOK = `
 .tl-heads .tl-maps {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1rem 1.25rem;
 }
-.tl-heads .tl-load p:empty { position: absolute; }
 .tl-heads [hidden] { display: none; }
 `;
 
 function render({ model, el }) {
   const life = new AbortController();
   const { signal } = life;
-  wear(CONTROLS_LOOK + HEAT_MAP_LOOK + TOKEN_STRIP_LOOK + LOOK, signal);
-  const listen = (node, type, handler) => node.addEventListener(type, handler, { signal });
-
-  const field = element("textarea", { rows: 2, autocomplete: "off", autocapitalize: "off", spellcheck: "false" });
-  const news = element("p", { class: "tl-news", role: "status" }, HINT); // the hint keeps the place for a fault
-  const loader = makeLoader(model, signal);
+  wear(CONTROLS_LOOK + FORM_LOOK + HEAT_MAP_LOOK + TOKEN_STRIP_LOOK + LOOK, signal);
+  const field = element("textarea", { rows: 2 });
   const picture = makePicture(signal);
-  const form = element("form", { class: "tl-heads" }, // radio buttons group by form: several views do not mix
-    element("div", {}, element("label", {}, "A number in words, below a million", field), news),
-    element("div", { class: "tl-choices", role: "group", "aria-label": "Examples" }, ...EXAMPLES.map((text) => {
-      const button = element("button", { type: "button" }, text);
-      listen(button, "click", () => { field.value = text; read(); });
-      return button;
-    })),
-    loader.root, picture.root);
-  const root = frame("A model that reads numbers", form);
-  el.append(root);
-
-  let reader = null; // the model, once its weights are here
-  const complain = afterPause((sentence) => {
-    write(news, sentence);
-    field.setAttribute("aria-invalid", "true");
-  }, 600, signal); // nobody likes to be corrected in the middle of a word
-
-  function forgive() {
-    complain.stop();
-    write(news, HINT);
-    field.removeAttribute("aria-invalid");
-  }
-  function read() { // view -> model: only text that the model can read
-    if (!reader) return;
-    try {
-      tokenize(field.value, reader.vocabulary, reader.weights.positions.weight.length);
-    } catch (error) {
-      complain(error.message);
-      return;
-    }
-    forgive();
-    model.set("text", field.value);
-    model.save_changes();
-  }
-  function draw() { // model -> view, and never the other way
-    const text = model.get("text");
-    if (field.value !== text) field.value = text;
-    if (!reader) return;
-    forgive();
-    const tokens = tokenize(text, reader.vocabulary, reader.weights.positions.weight.length);
-    picture.draw(tokens.map((id) => reader.vocabulary[id]), readNumber(reader, tokens));
-  }
-  function receive() {
-    const data = model.get("asset_data");
-    if (!data || data.error) return;
-    const typed = field.value;
-    reader = decodeModel(data);
-    loader.root.hidden = true;
-    picture.root.hidden = false;
-    draw();
-    field.value = typed;
-    read();
-  }
-  listen(field, "input", read);
-  listen(form, "submit", (event) => event.preventDefault());
-  listen(field, "keydown", (event) => {
-    if (event.key === "Enter") event.preventDefault(); // one number, however long its line
+  const read = (text, { vocabulary, weights }) => tokenize(text, vocabulary, weights.positions.weight.length);
+  const form = modelForm({
+    model, look: "tl-heads", field, label: "A number in words, below a million", hint: HINT, examples: EXAMPLES, picture,
+    words: "A small model learned to read number words. Load it, and see which words each digit looks at. It runs in "
+      + "your browser; what you type stays there.",
+    decode: decodeModel, check: read,
+    draw(reader, text) {
+      const tokens = read(text, reader);
+      picture.draw(tokens.map((id) => reader.vocabulary[id]), readNumber(reader, tokens));
+    },
+    signal,
   });
-  follow(model, ["text"], draw, signal);
-  follow(model, ["asset_data"], receive, signal);
-  draw();
-  receive();
+  const root = frame("A model that reads numbers", form.root);
+  el.append(root);
+  form.begin();
   return () => { life.abort(); root.remove(); };
-}
-
-/** The button that asks for the weights, and what became of the wish. */
-function makeLoader(model, signal) {
-  const size = `${Math.round(model.get("asset_bytes") / 1000)} KB`;
-  const button = element("button", { type: "button", class: "tl-main" });
-  const progress = element("progress", { "aria-label": "How much of the model is here", max: 1 });
-  const news = element("p", { role: "status" });
-  const root = element("div", { class: "tl-note tl-load" },
-    element("p", {}, "A small model learned to read number words. Load it, and see which words each digit looks at. "
-      + "It runs in your browser; what you type stays there."), button, progress, news);
-  const lose = afterPause(() => {
-    write(news, "No answer yet: in a notebook, run the cell above; on a slow connection, wait a little more.");
-    write(button, "Ask again");
-    button.disabled = false;
-  }, PATIENCE, signal);
-
-  button.addEventListener("click", () => {
-    if (model.get("asset_wanted")) model.set("asset_wanted", false); // an old wish that nobody answered
-    model.set("asset_wanted", true);
-    model.save_changes();
-    lose();
-  }, { signal });
-  function draw() {
-    const waiting = model.get("asset_wanted");
-    if (!waiting) lose.stop();
-    button.disabled = waiting;
-    progress.hidden = !waiting;
-    progress.value = model.get("asset_progress");
-    write(button, waiting ? "Loading…" : `Load the model (${size})`);
-    write(news, (!waiting && model.get("asset_data")?.error) || "");
-  }
-  follow(model, ["asset_wanted", "asset_progress", "asset_data"], draw, signal);
-  draw();
-  return { root };
 }
 
 /** Everything that needs the model: the digits, the words they light up, and the heat maps. */

@@ -3,9 +3,9 @@
 // asset_progress, asset_data.
 import { architectureMap, MAP_LOOK } from "./architecture_map.js";
 import { CONTROLS_LOOK, stepper, toggle } from "./controls.js";
-import { LOADER_LOOK, modelLoader } from "./model_loader.js";
+import { FORM_LOOK, modelForm } from "./model_form.js";
 import { picture, STRIPS_LOOK } from "./number_strips.js";
-import { afterPause, announcer, element, follow, frame, put, wear, write } from "./parts.js";
+import { announcer, element, frame, put, wear, write } from "./parts.js";
 import { decodeTranslator, spell, typedIds, writeGreedy } from "./translator.js";
 import { boxOf, lettersOf, placeOf, stationNames, walkToken } from "./walk_stations.js";
 import { explain, writtenSaid } from "./walk_words.js";
@@ -23,14 +23,7 @@ const LOOK = `
 .tl-walk .tl-note {
   padding: .6rem .75rem; border-radius: .5rem; background: color-mix(in srgb, var(--query) 9%, transparent);
 }
-.tl-walk .tl-field {
-  display: block; width: 100%; max-width: 28rem; margin: .2rem 0; padding: .45rem .6rem;
-  border: 1px solid var(--muted); border-radius: .4rem;
-  background: var(--surface); color: var(--text); font: inherit; font-size: 1rem;
-}
-.tl-walk .tl-field[aria-invalid="true"] { border-color: var(--key); }
-.tl-walk .tl-news { min-height: 1.5em; color: var(--muted); font-size: .875rem; }
-.tl-walk :has(> [aria-invalid="true"]) + .tl-news { color: var(--key-text); }
+.tl-walk .tl-field { max-width: 28rem; }
 .tl-walk .tl-picture { display: grid; gap: .9rem; }
 .tl-walk .tl-tokens { min-width: 0; margin: 0; padding: 0; border: 0; }
 .tl-walk .tl-tokens legend {
@@ -83,77 +76,27 @@ const LOOK = `
 function render({ model, el }) {
   const life = new AbortController();
   const { signal } = life;
-  wear(CONTROLS_LOOK + LOADER_LOOK + MAP_LOOK + STRIPS_LOOK + LOOK, signal);
-  const listen = (node, type, handler) => node.addEventListener(type, handler, { signal });
+  wear(CONTROLS_LOOK + FORM_LOOK + MAP_LOOK + STRIPS_LOOK + LOOK, signal);
   const change = (values) => {
     for (const [name, value] of Object.entries(values)) model.set(name, value);
     model.save_changes();
   };
-
-  const field = element("input", {
-    class: "tl-field", type: "text", autocomplete: "off", autocapitalize: "off", spellcheck: "false",
-  });
-  const news = element("p", { class: "tl-news", role: "status" }, HINT); // it keeps the place for a fault
-  const loader = modelLoader({
-    model, signal, words: "A small Transformer learned to write English number words in German. Load it, and "
-      + "walk one token through it, from its id to what comes out, with all the numbers on the way. It runs "
-      + "in your browser.",
-  });
+  const field = element("input", { type: "text" });
   const stage = makeStage({ change, signal });
-  const form = element("form", { class: "tl-walk" }, // radio buttons group by form: several views do not mix
-    element("div", {}, element("label", {}, "A number, in figures or in English words", field), news),
-    loader.root, stage.root);
-  const root = frame("A walk through the Transformer", form);
-  el.append(root);
-
-  let translator = null; // once its weights are here
-  const complain = afterPause((sentence) => {
-    write(news, sentence);
-    field.setAttribute("aria-invalid", "true");
-  }, 600, signal); // nobody likes to be corrected in the middle of a word
-
-  function forgive() {
-    complain.stop();
-    write(news, HINT);
-    field.removeAttribute("aria-invalid");
-  }
-  function readField() { // view -> model: only text that the model can read
-    if (!translator) return;
-    try {
-      typedIds(field.value, translator.vocabulary);
-    } catch (error) {
-      complain(error.message);
-      return;
-    }
-    forgive();
-    change({ text: field.value });
-  }
-  function draw() { // model -> view, and never the other way
-    const text = model.get("text");
-    if (field.value !== text) field.value = text;
-    if (!translator) return;
-    forgive();
-    const [side, token, station] = ["side", "token", "station"].map((name) => model.get(name));
-    stage.draw(translator, { text, side, token, station });
-  }
-  function receive() {
-    const data = model.get("asset_data");
-    if (!data || data.error) return;
-    const typed = field.value;
-    translator = decodeTranslator(data);
-    draw();
-    field.value = typed;
-    readField();
-  }
-  listen(field, "input", readField);
-  listen(form, "submit", (event) => { // the Enter key
-    event.preventDefault();
-    if (!translator) loader.root.querySelector("button").click();
+  const form = modelForm({
+    model, look: "tl-walk", field, label: "A number, in figures or in English words", hint: HINT, picture: stage,
+    words: "A small Transformer learned to write English number words in German. Load it, and walk one token "
+      + "through it, from its id to what comes out, with all the numbers on the way. It runs in your browser.",
+    decode: decodeTranslator, check: (text, { vocabulary }) => typedIds(text, vocabulary),
+    draw(translator, text) {
+      const [side, token, station] = ["side", "token", "station"].map((name) => model.get(name));
+      stage.draw(translator, { text, side, token, station });
+    },
+    traits: ["side", "token", "station"], signal,
   });
-  follow(model, ["text", "side", "token", "station"], draw, signal);
-  follow(model, ["asset_data"], receive, signal);
-  draw();
-  receive();
+  const root = frame("A walk through the Transformer", form.root);
+  el.append(root);
+  form.begin();
   return () => { life.abort(); root.remove(); };
 }
 

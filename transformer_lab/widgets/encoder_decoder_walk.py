@@ -7,10 +7,9 @@ from pathlib import Path
 
 import traitlets as t
 
-from ..translator import Translator, pretrained
-from ._asset import AssetWidget, asset_bytes
+from ..translator import Translator
 from ._bundle import bundle
-from .generation_translator import MODEL, check_number, export_translator
+from ._translator import TranslatorWidget
 
 ATTENTION = ("norm", "queries", "scores", "weights", "values", "output", "sum")
 FEED_FORWARD = ("norm", "hidden", "output", "sum")
@@ -36,54 +35,34 @@ def station_names(side: str, n_layers: int) -> list[str]:
     return ["token", "embedding", "position", *layers, "final norm", *ENDS[side]]
 
 
-class TokenWalk(AssetWidget):
+class TokenWalk(TranslatorWidget):
     """One token, station by station, through an encoder-decoder that translates number words.
 
-    Args:
-        translator: the model to walk through, such as ``training.encoder_decoder.number_translator`` makes
-            them. None: the one that comes with the package.
+    Args: as of ``TranslatorWidget``.
 
     Raises:
         ValueError: a translator whose norms stand elsewhere, or one that ``export_translator`` refuses.
 
     Traits:
-        text: a number below a million, in figures or in English words; the book's model learned those below
-            100,000.
+        text: a number below a million, in figures or in English words.
         side: "encoder" or "decoder". The decoder reads what the model itself writes, all tokens at once.
         token: which token of that side walks, from 0; beyond the last, the last.
         station: where it is, one of ``station_names(side, n_layers)``.
     """
 
     _esm = bundle(Path(__file__).with_suffix(".js"))
-    text = t.Unicode("21").tag(sync=True)
     side = t.Enum(tuple(PARTS), "encoder").tag(sync=True)
     token = t.Int(1).tag(sync=True)
     station = t.Unicode("token").tag(sync=True)
 
-    def __init__(self, translator: Translator | None = None, **traits) -> None:
-        if not isinstance(translator, Translator | None):
-            raise TypeError(f"translator must be a Translator or None, got {type(translator).__name__}")
-        if unknown := sorted(traits.keys() - {"text", "side", "token", "station"}):
-            raise TypeError(f"TokenWalk has no trait {unknown[0]!r}")
-        self._translator = translator or pretrained(MODEL)
-        config = self._translator.model.config
-        if config.norm != "pre" or config.final_norm is False:
-            raise ValueError(
-                "translator must have its norms in front of the parts, and one at the end of each side"
-            )
-        self._n_layers = config.n_layers
-        super().__init__(**traits, asset=MODEL, asset_bytes=asset_bytes(self.export()))
-
-    def export(self) -> dict:
-        return export_translator(self._translator)
-
-    @t.validate("text")
-    def _readable(self, proposal):
-        try:
-            check_number(proposal["value"])
-        except ValueError as error:
-            raise t.TraitError(f"text must be a number: {error}") from None
-        return proposal["value"]
+    def __init__(self, translator: Translator | None = None, text: str = "21", **traits) -> None:
+        if isinstance(translator, Translator):
+            config = translator.model.config
+            if config.norm != "pre" or config.final_norm is False:
+                raise ValueError(
+                    "translator must have its norms in front of the parts, and one at the end of each side"
+                )
+        super().__init__(translator, text=text, **traits)
 
     @t.validate("token")
     def _from_zero(self, proposal):
@@ -94,8 +73,9 @@ class TokenWalk(AssetWidget):
     @t.validate("station")
     def _on_this_side(self, proposal):
         if proposal["value"] not in self._stations():
+            n_layers = self._translator.model.config.n_layers
             raise t.TraitError(
-                f"station must be one of station_names({self.side!r}, {self._n_layers}), such as"
+                f"station must be one of station_names({self.side!r}, {n_layers}), such as"
                 f" 'layer 1 self-attention weights'; got {proposal['value']!r}"
             )
         return proposal["value"]
@@ -106,7 +86,7 @@ class TokenWalk(AssetWidget):
             self.station = "token"
 
     def _stations(self) -> list[str]:
-        return station_names(self.side, self._n_layers)
+        return station_names(self.side, self._translator.model.config.n_layers)
 
     def __repr__(self) -> str:  # the default holds a memory address, which no stored output can match
         return (

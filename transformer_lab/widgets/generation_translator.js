@@ -3,8 +3,8 @@
 // traits (see generation_translator.py): text, beam_size, asset, asset_bytes, asset_wanted, asset_progress, asset_data.
 import { choice, CONTROLS_LOOK, slider, stepper, toggle } from "./controls.js";
 import { heatMap, HEAT_MAP_LOOK } from "./heat_map.js";
-import { LOADER_LOOK, modelLoader } from "./model_loader.js";
-import { afterPause, announcer, cividis, element, follow, frame, put, svg, wear, write } from "./parts.js";
+import { FORM_LOOK, modelForm } from "./model_form.js";
+import { afterPause, announcer, cividis, element, frame, put, svg, wear, write } from "./parts.js";
 import { dot } from "./runtime.js";
 import {
   decodeTranslator, embedTokens, germanWords, HEAD_KINDS, lengthPenalty, lookBack, numberSaid, numberWords,
@@ -172,16 +172,6 @@ html:is([data-theme="dark"], [theme="dark"]) .tl-translate, body[data-jp-theme-l
 .tl-translate > *, .tl-translate .tl-picture > *, .tl-translate .tl-parts > *, .tl-translate .tl-panel > * {
   min-width: 0;
 }
-.tl-translate .tl-field {
-  display: block; width: 100%; margin: .2rem 0; padding: .45rem .6rem;
-  border: 1px solid var(--muted); border-radius: .4rem;
-  background: var(--surface); color: var(--text); font: inherit; font-size: 1rem;
-}
-.tl-translate .tl-field[aria-invalid="true"] { border-color: var(--key); }
-.tl-translate .tl-choices { display: flex; flex-wrap: wrap; gap: .4rem; }
-.tl-translate .tl-choices button { font-size: .8125rem; }
-.tl-translate .tl-news { min-height: 1.5em; color: var(--muted); font-size: .875rem; }
-.tl-translate :has(> [aria-invalid="true"]) + .tl-news { color: var(--key-text); }
 .tl-translate .tl-note {
   padding: .6rem .75rem; border-radius: .5rem; background: color-mix(in srgb, var(--query) 9%, transparent);
 }
@@ -237,78 +227,24 @@ html:is([data-theme="dark"], [theme="dark"]) .tl-translate, body[data-jp-theme-l
 function render({ model, el }) {
   const life = new AbortController();
   const { signal } = life;
-  wear(CONTROLS_LOOK + HEAT_MAP_LOOK + LOADER_LOOK + LOOK, signal);
-  const listen = (node, type, handler) => node.addEventListener(type, handler, { signal });
+  wear(CONTROLS_LOOK + HEAT_MAP_LOOK + FORM_LOOK + LOOK, signal);
   const change = (name, value) => { model.set(name, value); model.save_changes(); };
-
-  const field = element("input", {
-    class: "tl-field", type: "text", autocomplete: "off", autocapitalize: "off", spellcheck: "false",
-  });
-  const news = element("p", { class: "tl-news", role: "status" }, HINT); // the hint keeps the place for a fault
-  const loader = modelLoader({
-    model, signal, words: "A small Transformer learned to write English number words in German. Load it, see how it "
-      + "reads and writes, and break it head by head. It runs in your browser; what you type stays there.",
-  });
+  const field = element("input", { type: "text" });
   const picture = makePicture({ onBeamSize: (size) => change("beam_size", size), signal });
-  const form = element("form", { class: "tl-translate" }, // radio buttons group by form: several views do not mix
-    element("div", {}, element("label", {}, "A number, in figures or in English words", field), news),
-    element("div", { class: "tl-choices", role: "group", "aria-label": "Examples" }, ...EXAMPLES.map((text) => {
-      const button = element("button", { type: "button" }, text);
-      listen(button, "click", () => { field.value = text; readField(); });
-      return button;
-    })),
-    loader.root, picture.root);
-  const root = frame("A model that writes numbers in German", form);
-  el.append(root);
-
-  let translator = null; // once its weights are here
-  const complain = afterPause((sentence) => {
-    write(news, sentence);
-    field.setAttribute("aria-invalid", "true");
-  }, 600, signal); // nobody likes to be corrected in the middle of a word
-
-  function forgive() {
-    complain.stop();
-    write(news, HINT);
-    field.removeAttribute("aria-invalid");
-  }
-  function readField() { // view -> model: only text that the model can read
-    if (!translator) return;
-    try {
-      typedIds(field.value, translator.vocabulary);
-    } catch (error) {
-      complain(error.message);
-      return;
-    }
-    forgive();
-    change("text", field.value);
-  }
-  function draw() { // model -> view, and never the other way
-    const text = model.get("text");
-    if (field.value !== text) field.value = text;
-    if (!translator) return;
-    forgive();
-    picture.draw(translator, typedIds(text, translator.vocabulary), model.get("beam_size"));
-  }
-  function receive() {
-    const data = model.get("asset_data");
-    if (!data || data.error) return;
-    const typed = field.value;
-    translator = decodeTranslator(data);
-    picture.root.hidden = false;
-    draw();
-    field.value = typed;
-    readField();
-  }
-  listen(field, "input", readField);
-  listen(form, "submit", (event) => { // the Enter key
-    event.preventDefault();
-    if (!translator) loader.root.querySelector("button").click();
+  const form = modelForm({
+    model, look: "tl-translate", field, label: "A number, in figures or in English words", hint: HINT,
+    words: "A small Transformer learned to write English number words in German. Load it, see how it reads and "
+      + "writes, and break it head by head. It runs in your browser; what you type stays there.",
+    examples: EXAMPLES, picture, decode: decodeTranslator,
+    check: (text, { vocabulary }) => typedIds(text, vocabulary),
+    draw(translator, text) {
+      picture.draw(translator, typedIds(text, translator.vocabulary), model.get("beam_size"));
+    },
+    traits: ["beam_size"], signal,
   });
-  follow(model, ["text", "beam_size"], draw, signal);
-  follow(model, ["asset_data"], receive, signal);
-  draw();
-  receive();
+  const root = frame("A model that writes numbers in German", form.root);
+  el.append(root);
+  form.begin();
   return () => { life.abort(); root.remove(); };
 }
 
