@@ -379,6 +379,21 @@ def test_the_broken_loss_never_reads_the_beginning():
         assert torch.equal(loss(source, target, *rest), loss(source, other, *rest)) is not reads
 
 
+def test_padding_cut_off_at_the_end_is_no_mask_where_it_stands_in_front():
+    def cut(x, source, table, pad_id):
+        longest = (source != pad_id).sum(dim=1).max()
+        return ex.read_source.solve(x, source[:, :longest], table, pad_id)
+
+    assert ex.read_source.check(cut).status == "not yet"
+
+
+def test_answers_that_are_one_number_are_compared_without_a_place():
+    twice = ex.pair_loss.check(lambda *given: 2 * ex.pair_loss.solve(*given) + 3)
+    assert "the answers differ: " in twice.message and "[]" not in twice.message
+    many = ex.pair_loss.check(lambda *given: ex.pair_loss.solve(*given).expand(4))
+    assert "your answer has the shape (4,); it should be one number, of shape ()." in many.message
+
+
 def test_with_the_broken_reader_padding_changes_what_is_found():
     x, source, table, pad_id = ex.read_source.cases()[0].tensors()
     wide = F.pad(source, (0, 3), value=pad_id)

@@ -1660,9 +1660,13 @@ def _one_of_the_tables_whole(source, target, table, w_q, w_k, w_v, pad_id):
 def _padded_source(
     rng: np.random.Generator, B: int, T: int, S: int, V: int, D: int, pad_id: int, side: str = "right"
 ) -> dict[str, Any]:
-    """The first source is full, the last has one word; words may have any id but that of padding."""
+    """The first source is full, but not where padding stands in front; the last has one word.
+
+    Words may have any id but that of padding.
+    """
     source = rng.choice([i for i in range(V) if i != pad_id], (B, S))
-    for row, length in zip(source, np.linspace(S, 1, B).round().astype(int), strict=True):
+    longest = S if side == "right" else S - 1
+    for row, length in zip(source, np.linspace(longest, 1, B).round().astype(int), strict=True):
         row[length:] = pad_id
     source = source if side == "right" else source[:, ::-1].copy()
     x, table = rng.standard_normal((B, T, D)), rng.standard_normal((V, D))

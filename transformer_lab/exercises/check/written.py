@@ -282,11 +282,12 @@ class Implement(Exercise):
         names = self._called_with(case)
         intro = f"On the smallest input that fails, {case.call(names)}:"
         if got.shape != want.shape:
-            return [intro, f"your answer has the shape {got.shape}; it should be ({axes}) = {want.shape}."]
+            wanted = f"({axes}) = {want.shape}" if want.ndim else "one number, of shape ()"
+            return [intro, f"your answer has the shape {got.shape}; it should be {wanted}."]
         wrong = ~close(got, want, answer.dtype)
         spot = tuple(np.argwhere(wrong)[0].tolist())
-        where = f"at {list(spot)} (axes {axes})"
-        found = f"the first difference is {where}: {side_by_side(want[spot], got[spot])}."
+        where = f"the first difference is at {list(spot)} (axes {axes})" if spot else "the answers differ"
+        found = f"{where}: {side_by_side(want[spot], got[spot])}."
         pictures = [Picture.around(spot, want, got, wrong, self.axes)] if want.ndim > 1 else []
         shown = [Code(small)] if (small := case.in_full(names)) else []
         overflow = [] if np.isfinite(got).all() else case.too_large(names)
@@ -299,7 +300,8 @@ class Implement(Exercise):
             if lost_precision(case, answer):
                 return [
                     "One remark: for float64 inputs your answer is right to about 8 digits only. Something "
-                    "in it is float32, as what `torch.tensor(...)` makes of a number."
+                    "in it is float32, as what `torch.tensor(...)` makes of a number, a table that is made "
+                    "without a `dtype`, or a whole number after a division."
                 ]
             name = case.first_real(self._called_with(case))
             if name and answer.dtype != given and not case.exact:
