@@ -109,7 +109,7 @@ def architecture(
     return figure
 
 
-def _box(ax: Axes, x: float, y: float, label: str) -> None:
+def _box(ax: Axes, x: float, y: int, label: str) -> None:
     name = "masked" if "Norm" in label else "query" if "attention" in label else "value"
     ax.add_patch(plt.Rectangle((x, y - 0.2), 2.2, 0.6, facecolor=COLOURS[name] + "33", edgecolor=RULE))
     ax.text(x + 1.1, y + 0.1, label, ha="center", va="center", fontsize=8.5)
