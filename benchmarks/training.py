@@ -98,6 +98,12 @@ def batch(size: Size, where: torch.device) -> Batch:
     return source.to(where), target.to(where)
 
 
+def one_sentence(size: Size, where: torch.device) -> Tensor:
+    """The first source of the batch alone: without company, it needs no padding."""
+    source = batch(size, where)[0][:1]
+    return source[:, source[0] != size.config.pad_id]
+
+
 def write(model: nn.Module, source: Tensor, n_tokens: int) -> Tensor:
     """Always the likeliest token, by each model's own means."""
     if isinstance(model, Transformer):
@@ -113,7 +119,7 @@ def check(models: dict[str, nn.Module], size: Size, where: torch.device) -> None
     found = {}
     for name, model in models.items():
         model.eval()
-        found[name] = model(source, target)[real], write(model, source[:1], size.written)
+        found[name] = model(source, target)[real], write(model, one_sentence(size, where), size.written)
     scores, written = found.pop(OURS)
     assert written.shape == (1, size.written), f"ours ended early: {tuple(written.shape)}"
     for name, (theirs, wrote) in found.items():
@@ -259,7 +265,7 @@ def training_table(models: dict[str, nn.Module], size: Size, where: torch.device
 
 
 def writing_table(models: dict[str, nn.Module], size: Size, where: torch.device, repeats: int) -> str:
-    source, n_tokens = batch(size, where)[0][:1], size.written
+    source, n_tokens = one_sentence(size, where), size.written
     for model in models.values():
         model.eval()
     runs = {name: partial(write, model, source, n_tokens) for name, model in models.items()}

@@ -158,7 +158,8 @@ class MultiHeadAttention(nn.Module):
         self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, bias: Tensor | None
     ) -> Tensor:
         q = self._turned(q, keys)
-        _check(mask, bias, (*q.shape[:-1], keys.shape[-2]))
+        if mask is not None or bias is not None:
+            _check(mask, bias, (*q.shape[:-1], keys.shape[-2]))
         allowed = mask
         if bias is not None:  # the kernel takes one tensor: fold the mask into the bias
             allowed = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
@@ -188,7 +189,8 @@ class MultiHeadAttention(nn.Module):
         return self.rotary(q, torch.arange(n_keys - q.shape[2], n_keys, device=q.device))
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, S, D) -> (B, H, S, Dh)
+        width = self.d_model // self.n_heads
+        return x.view(*x.shape[:2], self.n_heads, width).transpose(1, 2)  # (B, S, D) -> (B, H, S, Dh)
 
     def _check_width(self, name: str, x: Tensor) -> None:
         if x.ndim != 3 or x.shape[-1] != self.d_model:

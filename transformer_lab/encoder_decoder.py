@@ -90,26 +90,24 @@ class DecoderState:
     """What a decoder has at hand: the source, read by the encoder, and the target up to now.
 
     Args:
-        source_mask: (B, 1, 1, S), which source tokens are real.
+        source_mask: (B, 1, 1, S), which source tokens are real. None: all are.
         memory: for each layer the keys and values of the source.
     """
 
-    def __init__(self, source_mask: Mask, memory: list[KeysValues]) -> None:
+    def __init__(self, source_mask: Mask | None, memory: list[KeysValues]) -> None:
         self.source_mask, self.memory = source_mask, memory
-        self.target_mask: Mask | None = None  # (B, 1, 1, T)
         self.past: list[KeysValues] = []  # for each layer the keys and values of the target up to now
 
     @property
     def length(self) -> int:
         """How many target tokens have been read."""
-        return 0 if self.target_mask is None else self.target_mask.shape[-1]
+        return self.past[0][0].shape[2] if self.past else 0
 
     def rows(self, index: Int[Tensor, "N"]) -> "DecoderState":
         """The state of these rows only; an index may come several times: a beam branches."""
-        state = DecoderState(self.source_mask[index], [_rows(kv, index) for kv in self.memory])
-        if self.target_mask is not None:
-            state.target_mask = self.target_mask[index]
-            state.past = [_rows(kv, index) for kv in self.past]
+        mask = None if self.source_mask is None else self.source_mask[index]
+        state = DecoderState(mask, [_rows(kv, index) for kv in self.memory])
+        state.past = [_rows(kv, index) for kv in self.past]
         return state
 
 
@@ -154,7 +152,7 @@ class Transformer(nn.Module):
                 the vocabulary.
             TypeError: tokens that are not whole numbers.
         """
-        return self.step(target, self.start(source))
+        return self.decode(target, self.encode(source), source)
 
     def encode(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
         """The source as the encoder understands it: one vector for each token, padding included."""
@@ -172,21 +170,25 @@ class Transformer(nn.Module):
 
     def start(self, source: Int[Tensor, "B S"]) -> DecoderState:
         """Read the source; from here ``step`` writes."""
-        return self._state(self.encode(source), source)
+        state = self._state(self.encode(source), source)
+        if state.source_mask.all():
+            state.source_mask = None  # many steps will read it, and attention is faster without
+        return state
 
     def step(self, tokens: Int[Tensor, "B T"], state: DecoderState) -> Float[Tensor, "B T V"]:
-        """The scores after each of some more target tokens, which are added to ``state``."""
-        real = padding_mask(tokens, self.config.pad_id)
-        if len(tokens) != len(state.source_mask):
-            sizes = f"{len(state.source_mask)} and {len(tokens)}"
+        """The scores after each of some more target tokens, which are added to ``state``.
+
+        Padding stands at the end of a row, where no real token sees it; what is scored there means nothing.
+        """
+        if tokens.ndim != 2:
+            raise ValueError(f"target must have axes (B, T), got shape {tuple(tokens.shape)}")
+        if len(tokens) != len(state.memory[0][0]):
+            sizes = f"{len(state.memory[0][0])} and {len(tokens)}"
             raise ValueError(f"source and target must hold equally many sentences, got {sizes}")
         x = self._embed(tokens, "target", start=state.length)
-        state.target_mask = (
-            real if state.target_mask is None else torch.cat([state.target_mask, real], dim=-1)
-        )
-        mask = state.target_mask
-        if tokens.shape[1] > 1:  # a single token stands at the end, where it sees all
-            mask = causal_mask(tokens.shape[1], state.length, device=x.device) & mask
+        mask = None  # a single token stands at the end and sees all
+        if tokens.shape[1] > 1:
+            mask = causal_mask(tokens.shape[1], state.length + tokens.shape[1], device=x.device)
         past = state.past or [None] * len(self.decoder)
         state.past = []
         for layer, before, memory in zip(self.decoder, past, state.memory, strict=True):
@@ -241,7 +243,14 @@ class Transformer(nn.Module):
             raise ValueError(
                 f"{name} holds the token {strange}; the vocabulary has ids from 0 to {last}"
             ) from None
-        return self.dropout(x + self.positions[start:end])
+        except RuntimeError:
+            if tokens.dtype in (torch.int32, torch.int64):
+                raise
+            raise TypeError(f"{name} must hold whole-number ids, got {tokens.dtype}") from None
+        x = x + self.positions[start:end]
+        return (
+            self.dropout(x) if self.training else x
+        )  # as in norms.Residual: a dropout that is off costs a call
 
     def _initialise(self) -> None:
         """Matrices keep the size of what passes (Glorot and Bengio, 2010); scores begin at about 1."""
@@ -284,8 +293,8 @@ class DecoderLayer(nn.Module):
         x: Float[Tensor, "B T D"],
         past: KeysValues | None,
         memory: KeysValues,
-        mask: Tensor,  # (B, 1, T, target tokens up to now)
-        source_mask: Mask,
+        mask: Mask | None,  # (1, 1, T, target tokens up to now)
+        source_mask: Mask | None,
     ) -> tuple[Float[Tensor, "B T D"], KeysValues]:
         """The next tokens through this layer; with them come the keys and values of all tokens up to now."""
         kept: list[KeysValues] = []

@@ -173,7 +173,7 @@ def beams(
     n, k, v = len(source), beam_size, model.config.vocab_size
     limit = _limit(model, source, max_len)
     finished: list[list[Hypothesis]] = [[] for _ in range(n)]
-    allowed = _allowed(model, source.device)
+    never = _never(model, source.device)
     with _evaluating(model):
         state = model.start(source).rows(torch.arange(n, device=source.device).repeat_interleave(k))
         tokens = torch.full((n * k, 1), model.config.bos_id, device=source.device)
@@ -181,7 +181,7 @@ def beams(
         total[:, 0] = 0.0  # all beams are alike at first: only one may branch
         width = torch.full((n, 1), k, device=source.device)
         for _ in range(limit):
-            log_p = allowed(model.step(tokens[:, -1:], state)[:, -1]).log_softmax(dim=-1)
+            log_p = (model.step(tokens[:, -1:], state)[:, -1] + never).log_softmax(dim=-1)
             reached = (total[..., None] + log_p.view(n, k, v)).flatten(1)  # (B, K V)
             best, index = reached.topk(k)
             best[torch.arange(k, device=best.device) >= width] = float("-inf")
@@ -217,12 +217,11 @@ def _write(
     last = torch.full((len(source), 1), model.config.bos_id, device=source.device)
     ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
     written = []
-    allowed = _allowed(model, source.device)
+    never = _never(model, source.device)
     with _evaluating(model):
         state = model.start(source)
         while len(written) < limit and not ended.all():
-            scores = allowed(model.step(last, state)[:, -1])
-            last = choose(scores).masked_fill(ended, pad)[:, None]
+            last = choose(model.step(last, state)[:, -1] + never).masked_fill(ended, pad)[:, None]
             written.append(last)
             ended |= last[:, 0] == eos
     return torch.cat(written, dim=1) if written else source.new_empty(len(source), 0)
@@ -237,10 +236,11 @@ def _limit(model: nn.Module, source: Tensor, max_len: int | None) -> int:
     return max_len
 
 
-def _allowed(model: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Scores without those of padding and of a second beginning, which nobody writes."""
-    never = torch.tensor([model.config.pad_id, model.config.bos_id], device=device)  # once for all steps
-    return lambda scores: scores.index_fill(-1, never, float("-inf"))
+def _never(model: nn.Module, device: torch.device) -> Tensor:
+    """Added to scores (V): minus infinity for padding and for a second beginning, which nobody writes."""
+    never = torch.zeros(model.config.vocab_size, device=device)
+    never[[model.config.pad_id, model.config.bos_id]] = float("-inf")
+    return never
 
 
 @contextmanager

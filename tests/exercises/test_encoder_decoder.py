@@ -439,7 +439,7 @@ def test_without_the_mask_short_numbers_suffer_from_padding():
     step = package.DecoderLayer.step
 
     def sees_padding(self, x, past, memory, mask, source_mask):
-        return step(self, x, past, memory, mask, torch.ones_like(source_mask))
+        return step(self, x, past, memory, mask, None)
 
     test = training.NUMBERS.of(training.NUMBERS.split().test)
     short = sorted(test, key=lambda pair: len(pair[0].split()))[:200]
