@@ -666,6 +666,34 @@ def _in_bits(logits, wanted, pad_id, smoothing):
     return _losses(logits, wanted, smoothing)[wanted != pad_id].mean() / np.log(2)
 
 
+@smoothed_loss.slip("""
+    You shifted inside: place t is held against the token that is wanted at t + 1. `wanted` is shifted
+    already, each place stands beside its own answer.""")
+def _shifted_once_more(logits, wanted, pad_id, smoothing):
+    return smoothed_loss.solve(logits[:, :-1], wanted[:, 1:], pad_id, smoothing)
+
+
+@smoothed_loss.slip("""
+    Both terms are negative: a logarithm of a probability lies below 0, and minus makes a loss of it. Your
+    second term has a plus.""")
+def _second_term_with_a_plus(logits, wanted, pad_id, smoothing):
+    return _losses(logits, wanted, smoothing, lambda logs, right: -logs.mean(-1))[wanted != pad_id].mean()
+
+
+@smoothed_loss.slip("""
+    The first term leaves padding out, the second does not: its mean runs over all places. Choose the real
+    places after both have been added.""")
+def _second_term_over_padding(logits, wanted, pad_id, smoothing):
+    even = logits.log_softmax(-1).mean()
+    return (1 - smoothing) * _losses(logits, wanted, 0.0)[wanted != pad_id].mean() - smoothing * even
+
+
+@smoothed_loss.slip("""
+    You wrote 0.1 into the formula. How much is spread comes as `smoothing`.""")
+def _always_a_tenth(logits, wanted, pad_id, smoothing):
+    return smoothed_loss.solve(logits, wanted, pad_id, 0.1)
+
+
 @smoothed_loss.crash("""
     `gather` takes an index with as many axes as the tensor that it picks from: `wanted[..., None]` has
     three.""")
@@ -1208,7 +1236,8 @@ class _OneAttentionForBoth(_Layer):
 
 
 @DecoderLayer.slip("""
-    `self_norm` and `cross_norm` have changed places: each has weights of its own.""")
+    `self_norm` and `cross_norm` have changed places: each has weights of its own, and a name that says where
+    it stands.""")
 class _NormsSwapped(_Layer):
     def forward(self, x, memory, source_mask):
         x = x + self.read_target(self.cross_norm(x))
@@ -1223,6 +1252,67 @@ class _OneNormForAll(_Layer):
         x = x + self.read_target(self.self_norm(x))
         x = x + self.read_source(self.self_norm(x), memory, source_mask)
         return x + self.think(self.self_norm(x))
+
+
+@DecoderLayer.slip("""
+    `self_norm` stands before two of the sub-layers, before the target and before the source. Each has a
+    norm of its own.""")
+class _OneNormForBothAttentions(_Layer):
+    def forward(self, x, memory, source_mask):
+        x = x + self.read_target(self.self_norm(x))
+        x = x + self.read_source(self.self_norm(x), memory, source_mask)
+        return x + self.think(self.feed_forward_norm(x))
+
+
+@DecoderLayer.slip("""
+    `cross_norm` stands before the network, too. That has a norm of its own, `feed_forward_norm`.""")
+class _CrossNormTwice(_Layer):
+    def forward(self, x, memory, source_mask):
+        x = x + self.read_target(self.self_norm(x))
+        x = x + self.read_source(self.cross_norm(x), memory, source_mask)
+        return x + self.think(self.cross_norm(x))
+
+
+@DecoderLayer.slip("""
+    Your cross-attention asks with the tokens as they were normalised for self-attention. What has come in
+    since is missing: normalise the new `x`, with `cross_norm`.""")
+class _AsksWithTheOldNorm(_Layer):
+    def forward(self, x, memory, source_mask):
+        h = self.self_norm(x)
+        x = x + self.read_target(h)
+        x = x + self.read_source(h, memory, source_mask)
+        return x + self.think(self.feed_forward_norm(x))
+
+
+@DecoderLayer.slip("""
+    Your cross-attention asks with the `x` that came in, normalised. It should ask with what
+    self-attention has made of it.""")
+class _AsksWithTheFirstX(_Layer):
+    def forward(self, x, memory, source_mask):
+        asks = self.cross_norm(x)
+        x = x + self.read_target(self.self_norm(x))
+        x = x + self.read_source(asks, memory, source_mask)
+        return x + self.think(self.feed_forward_norm(x))
+
+
+@DecoderLayer.slip("""
+    At the end the network's answer is added to the `x` that came in, and what both attentions found is
+    lost. Add it to the `x` that the second sub-layer has made.""")
+class _AddedToTheFirstX(_Layer):
+    def forward(self, x, memory, source_mask):
+        y = x + self.read_target(self.self_norm(x))
+        y = y + self.read_source(self.cross_norm(y), memory, source_mask)
+        return x + self.think(self.feed_forward_norm(y))
+
+
+@DecoderLayer.slip("""
+    What the source gives is added to the `x` that came in, and what self-attention found is lost. Add it to
+    the `x` that the first sub-layer has made.""")
+class _SourceAddedToTheFirstX(_Layer):
+    def forward(self, x, memory, source_mask):
+        y = x + self.read_target(self.self_norm(x))
+        y = x + self.read_source(self.cross_norm(y), memory, source_mask)
+        return y + self.think(self.feed_forward_norm(y))
 
 
 @DecoderLayer.slip("""
@@ -1449,6 +1539,25 @@ def _skip_removed(target, table, w_q, w_k, w_v):
     return -_chosen(logs, target[:, 1:])
 
 
+@target_loss.slip("""
+    The mask is right, and the root of D is gone from the scores. It was right.""")
+def _root_of_d_removed(target, table, w_q, w_k, w_v):
+    return _asked(target, table, w_q, w_k, w_v, weigh=lambda s: _weigher()(s * table.shape[1] ** 0.5))
+
+
+@target_loss.slip("""
+    The mask is right, and the sign is turned: a loss is minus the logarithm of a probability.""")
+def _sign_of_the_loss(target, table, w_q, w_k, w_v):
+    return -_asked(target, table, w_q, w_k, w_v, weigh=_weigher())
+
+
+@target_loss.slip("""
+    You hid one diagonal more than the leak, and gave NaN the value 0: now no place sees the token that it
+    has just read. Keep the main diagonal.""")
+def _own_token_hidden_and_nan_removed(target, table, w_q, w_k, w_v):
+    return _asked(target, table, w_q, w_k, w_v, weigh=lambda s: _weigher(-1)(s).nan_to_num(0.0))
+
+
 # --- 8 -------------------------------------------------------------------------------------------------
 
 
@@ -1538,6 +1647,14 @@ def _place_losses(source, read, wanted, table, w_q, w_k, w_v, dim=-1):
     x, memory = table[read], table[source]
     x = x + _attention_scores(x, memory, w_q, w_k).softmax(-1) @ (memory @ w_v)
     return -_chosen((x @ table.T).log_softmax(dim), wanted)
+
+
+@pair_loss.crash("""
+    You cut rows: `target[:-1]` is all sentences but the last. Places stand in the second axis,
+    `target[:, :-1]`.""")
+def _rows_cut(source, target, table, w_q, w_k, w_v, pad_id):
+    read, wanted = target[:-1], target[1:]
+    return _place_losses(source, read, wanted, table, w_q, w_k, w_v)[wanted != pad_id].mean()
 
 
 @pair_loss.slip("""
@@ -1644,6 +1761,15 @@ def _end_not_asked_for(source, target, table, w_q, w_k, w_v, pad_id):
     read, wanted = target[:, :-1], target[:, 1:]
     words = (wanted != pad_id) & (wanted != 2)
     return _place_losses(source, read, wanted, table, w_q, w_k, w_v)[words].mean()
+
+
+@pair_loss.slip("""
+    The shift is right. But each sentence has its mean in your answer, and these have theirs. The mean is
+    over all real tokens together.""")
+def _mean_of_sentences(source, target, table, w_q, w_k, w_v, pad_id):
+    read, wanted = target[:, :-1], target[:, 1:]
+    losses, real = _place_losses(source, read, wanted, table, w_q, w_k, w_v), wanted != pad_id
+    return ((losses * real).sum(-1) / real.sum(-1)).mean()
 
 
 @pair_loss.crash("""

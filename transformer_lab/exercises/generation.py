@@ -294,6 +294,14 @@ def _one_for_all(scores, last, pad_id, eos_id):
     return scores.index_fill(-1, torch.tensor([pad_id]), -torch.inf).argmax()
 
 
+@next_tokens.slip("""
+    You look at the token that was just chosen. Whether a sentence has ended shows in `last`, the token of the
+    step before; one that ends now still writes its `eos_id`.""")
+def _the_chosen_one_looked_at(scores, last, pad_id, eos_id):
+    best = _best(scores, pad_id)
+    return best.masked_fill(best == eos_id, pad_id)
+
+
 @next_tokens.crash("""
     Python's `and`, `or`, `not` and `if` ask for one truth value, and a row of sentences holds many. `|` and
     `&` work entry by entry.""")
@@ -407,6 +415,12 @@ def _alpha_as_factor(log_probabilities, lengths, alpha):
     These are the log-probabilities as they came: the lengths have no effect.""")
 def _no_penalty(log_probabilities, lengths, alpha):
     return log_probabilities
+
+
+@length_scores.slip("""
+    That is the penalty. The log-probability is divided by it.""")
+def _penalty_alone(log_probabilities, lengths, alpha):
+    return ((5 + lengths) / 6) ** alpha
 
 
 @length_scores.slip("""
@@ -648,6 +662,13 @@ def _one_way_only(totals, log_p):
     flatten it as it is, with the tokens in the last axis.""")
 def _flattened_by_columns(totals, log_p):
     return _pairs((totals[:, None] + log_p).T.flatten().topk(len(totals)).indices, log_p.shape[1])
+
+
+@beam_step.slip("""
+    `topk` looks along the last axis, so these are the K best tokens of each beam, K · K ways. Put all ways
+    into one row first, with `flatten()`.""")
+def _best_tokens_of_each(totals, log_p):
+    return (totals[:, None] + log_p).topk(len(totals)).indices
 
 
 @beam_step.crash("""
@@ -930,8 +951,8 @@ class _AlwaysFirst:  # so that both functions of this name can be told apart
         for each position, and `w_q`, `w_k`, `w_v` have the shape (D, D).
         """,
     hints=(
-        "The first token is right and the second is not. What does the loop do in the second round that it "
-        "did not do in the first? And what does it do again that it should not?",
+        "The first token is right and the second is not. Go through the second round by hand: from which "
+        "tables does it take rows, and which rows? Which line takes the same row as in the first round?",
         "`x` holds one token, so `len(x)` is 1 in every round. Which rows of `positions` does that take?",
         "The new token stands behind all those that were read. Something in the loop knows how many these "
         "are.",
@@ -1028,6 +1049,27 @@ def _slice_from_0(tokens, embed, positions, w_q, w_k, w_v):
         weights = (x @ w_q @ keys.T / x.shape[1] ** 0.5).softmax(-1)
         rows.append((x + weights @ values) @ embed.T)
     return torch.cat(rows)
+
+
+@scores_one_by_one.slip("""
+    Your slice begins at the new token and goes on to the end of the table, so the one token becomes several.
+    Take one row: an index without a colon.""")
+def _slice_to_the_end(tokens, embed, positions, w_q, w_k, w_v):
+    keys = values = embed[:0]
+    rows = []
+    for token in tokens:
+        x = embed[token] + positions[len(keys) :]
+        keys, values = torch.cat([keys, x @ w_k]), torch.cat([values, x @ w_v])
+        weights = (x @ w_q @ keys.T / x.shape[1] ** 0.5).softmax(-1)
+        rows.append((x + weights @ values) @ embed.T)
+    return torch.cat(rows)
+
+
+@scores_one_by_one.slip("""
+    All tokens stand behind the last one, at position T. While token t is read, only t tokens stand before it:
+    count these, not all T.""")
+def _all_behind_the_last(tokens, embed, positions, w_q, w_k, w_v):
+    return _read(_at(len(tokens), tokens, embed, positions), embed, w_q, w_k, w_v)
 
 
 @scores_one_by_one.slip("""
@@ -1326,6 +1368,15 @@ def _tensors_as_keys(candidate, reference, n):
     return torch.tensor([0, len(_grams(candidate, n))])
 
 
+@clipped_hits.crash("""
+    A set, or a dictionary, takes no lists: they can change. Make a tuple of each n-gram,
+    `tuple(ids[i : i + n])`.""")
+def _lists_in_a_set(candidate, reference, n):
+    ids = candidate.tolist()
+    ours = {ids[i : i + n] for i in range(len(ids) - n + 1)}
+    return torch.tensor([len(ours), len(ids)])
+
+
 # --- 8 -------------------------------------------------------------------------------------------------
 
 
@@ -1333,8 +1384,8 @@ def _tensors_as_keys(candidate, reference, n):
     title="Up by 44 percent?",
     statement="""
         Of its largest model, the paper *Attention Is All You Need* reports 28.4 BLEU from English to German
-        and 41.8 BLEU from English to French, each on the test set of WMT 2014. (In the version of the
-        conference it was 41.0.) A popular article makes one line of this:
+        and 41.8 BLEU from English to French, each on the test set of WMT 2014. (In the
+        conference version it was 41.0.) A popular article makes one line of this:
 
         > BLEU 28.4 → 41.0, +44 %
 
