@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from benchmarks import translation
@@ -50,6 +51,15 @@ def test_a_record_tells_what_a_reader_of_the_table_needs(name):
 def test_the_contestants_have_equally_many_numbers():
     sizes = [translation.run(name, 0, 2)["parameters"] for name in translation.CONTESTANTS]
     assert sizes[0] == sizes[1]
+
+
+def test_the_contestants_begin_alike(small):
+    config, _ = translation.german_english_settings(1, 60)
+    source, target = torch.randint(3, 60, (2, 5)), torch.randint(3, 60, (2, 4))
+    ours, theirs = (translation.contestant(name, config, 5).eval() for name in ("ours", "pytorch"))
+    torch.testing.assert_close(theirs(source, target), ours(source, target), rtol=1e-4, atol=1e-5)
+    other = translation.contestant("ours", config, 6).eval()
+    assert not torch.allclose(other(source, target), ours(source, target))
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(monkeypatch, small):

@@ -7,7 +7,8 @@ from torch.testing import assert_close
 
 from transformer_lab import generation
 from transformer_lab.encoder_decoder import Transformer, TransformerConfig
-from transformer_lab.training.encoder_decoder import NUMBERS
+from transformer_lab.training import results
+from transformer_lab.training.encoder_decoder import NUMBERS, bleu, german_english
 from transformer_lab.training.pairs import train_tokenizer
 from transformer_lab.translator import _WEIGHTS, Translator, pretrained
 
@@ -77,6 +78,23 @@ def test_the_number_words_are_right():
     assert sum(a == b for a, (_, b) in zip(made, pairs, strict=True)) >= 198
 
 
+def test_german_english_writes_what_the_chapter_tells():
+    """The file in the package is the one whose sentences and scores are stored."""
+    translator, examples = pretrained("german_english"), results.read("generation")["examples"]
+    sources = [example["source"] for example in examples]
+    assert translator.translate(sources) == [example["greedy"] for example in examples]
+    assert translator.translate(sources, beam_size=4) == [example["beam"] for example in examples]
+
+
+@pytest.mark.slow
+def test_german_english_has_the_scores_that_are_stored():
+    told, test = results.read("generation")["rounded"], german_english()[0].test
+    for name, size in (("greedy", 1), ("beam 4", 4)):
+        assert bleu(pretrained("german_english"), test, beam_size=size)[0] == pytest.approx(
+            told[name], abs=0.1
+        )
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("call", "match"),
@@ -88,7 +106,7 @@ def test_the_number_words_are_right():
         (lambda t, _: t.translate(["one"], beam_size=0), "beam_size must be 1 or more, got 0"),
         (
             lambda t, _: pretrained("klingon"),
-            "no translator is called 'klingon'; there are number_words",
+            "no translator is called 'klingon'; there are german_english, number_words",
         ),
         (lambda t, path: Translator.load(path / "none"), "none cannot be read"),
         (

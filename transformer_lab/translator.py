@@ -135,8 +135,8 @@ def pretrained(name: str) -> Translator:
     """A translator that comes with the package.
 
     Args:
-        name: "number_words", English to German, below 100,000. How it was trained:
-            ``training/encoder_decoder.py``.
+        name: "number_words", English to German, below 100,000, trained by ``training/encoder_decoder.py``; or
+            "german_english", everyday sentences, trained by ``benchmarks/translation.py``.
 
     Raises:
         ValueError: another name.
