@@ -1,6 +1,6 @@
 """German to English: our encoder-decoder against ``torch.nn.Transformer``, trained by the same loop.
 
-    python -m benchmarks.translation ours        # half an hour on a CPU core; stopped, it goes on where it was
+    python -m benchmarks.translation ours        # half an hour on a CPU core; stopped, it goes on
     python -m benchmarks.translation pytorch
     python -m benchmarks.translation --table     # what both came to
     python -m benchmarks.translation --publish   # our model into the package, for the chapter

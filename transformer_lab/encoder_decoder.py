@@ -293,7 +293,7 @@ class DecoderLayer(nn.Module):
         x: Float[Tensor, "B T D"],
         past: KeysValues | None,
         memory: KeysValues,
-        mask: Mask | None,  # (1, 1, T, target tokens up to now)
+        mask: Tensor | None,  # (1, 1, T, target tokens up to now)
         source_mask: Mask | None,
     ) -> tuple[Float[Tensor, "B T D"], KeysValues]:
         """The next tokens through this layer; with them come the keys and values of all tokens up to now."""
