@@ -142,6 +142,14 @@ def test_every_setting_matters(change):
     assert not torch.equal(weights(plain), weights(other))
 
 
+def test_the_order_of_the_batches_follows_from_the_seed():
+    """Without dropout nothing else does."""
+    plain, other = (
+        trainer(dataclasses.replace(PATIENT, seed=seed), build(dropout=0.0)).train(1) for seed in (0, 1)
+    )
+    assert plain != other
+
+
 # --- stopping and going on -----------------------------------------------------------------------
 
 
@@ -157,6 +165,14 @@ def test_it_goes_on_as_if_it_had_not_stopped(stops, tmp_path):
     assert rest.train() == whole.losses and len(rest.losses) == 9
     assert torch.equal(weights(rest), weights(whole))
     assert rest.train() == whole.losses, "at its end it has nothing left to do"
+
+
+def test_it_goes_on_behind_the_batches_that_were_read(tmp_path):
+    """Of which a step reads two here, so that an epoch of three ends within a step."""
+    config = dataclasses.replace(PATIENT, accumulate=2)
+    whole = trainer(config).train()
+    trainer(config, checkpoint_path=tmp_path / "c").train(4)
+    assert trainer(config, checkpoint_path=tmp_path / "c").train() == whole
 
 
 def test_checkpoints_are_written_now_and_then_and_at_the_end(tmp_path, monkeypatch):

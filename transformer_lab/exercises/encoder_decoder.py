@@ -1649,14 +1649,6 @@ def _place_losses(source, read, wanted, table, w_q, w_k, w_v, dim=-1):
     return -_chosen((x @ table.T).log_softmax(dim), wanted)
 
 
-@pair_loss.crash("""
-    You cut rows: `target[:-1]` is all sentences but the last. Places stand in the second axis,
-    `target[:, :-1]`.""")
-def _rows_cut(source, target, table, w_q, w_k, w_v, pad_id):
-    read, wanted = target[:-1], target[1:]
-    return _place_losses(source, read, wanted, table, w_q, w_k, w_v)[wanted != pad_id].mean()
-
-
 @pair_loss.slip("""
     Nothing has changed in what your function gives: each token without `<bos>` is read, and asked for
     where it is read.""")
