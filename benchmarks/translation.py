@@ -12,6 +12,7 @@ with its curve on sentences for validation, and test BLEU, greedy and by beam.
 import argparse
 import json
 import platform
+import re
 import time
 from dataclasses import replace
 from datetime import date
@@ -148,7 +149,8 @@ def publish(seed: int = 0, n_examples: int = 12) -> None:
         for path in sorted(RESULTS.glob(f"translation-*-{seed}.json"), key=lambda path: path.stem)
     }
     rounded = {name: bleu(loaded, parts.test, beam_size=k)[0] for name, k in (("greedy", 1), ("beam 4", 4))}
-    seen = {word: sum(word in source for source, _ in parts.train) for word in WORDS}
+    sentences = [set(re.findall(r"\w+", source)) for source, _ in parts.train]
+    seen = {word: sum(word in sentence for sentence in sentences) for word in WORDS}
     told = {"german_english": runs, "rounded": rounded, "seen": seen, "examples": examples}
     results.write("generation", told)
 

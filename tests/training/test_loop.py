@@ -150,6 +150,16 @@ def test_the_order_of_the_batches_follows_from_the_seed():
     assert plain != other
 
 
+def test_dropout_is_on_and_follows_from_the_seed_and_the_process_keeps_its_own_chance():
+    wanted = trainer().train(3)
+    model = build().eval()
+    torch.manual_seed(99)
+    before = torch.random.get_rng_state()
+    assert trainer(model=model).train(3) == wanted
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert trainer(model=build(dropout=0.0)).train(3) != wanted
+
+
 # --- stopping and going on -----------------------------------------------------------------------
 
 
@@ -173,6 +183,16 @@ def test_it_goes_on_behind_the_batches_that_were_read(tmp_path):
     whole = trainer(config).train()
     trainer(config, checkpoint_path=tmp_path / "c").train(4)
     assert trainer(config, checkpoint_path=tmp_path / "c").train() == whole
+
+
+def test_it_goes_on_from_a_checkpoint_in_the_middle(tmp_path, monkeypatch):
+    """As after a kill: what train() would have stored at its end is not there."""
+    save = loop.checkpoint.save
+    monkeypatch.setattr(
+        loop.checkpoint, "save", lambda ours, path: save(ours, tmp_path / f"{len(ours.losses)}")
+    )
+    whole = trainer(checkpoint_path=tmp_path / "c", every=4).train()
+    assert trainer(checkpoint_path=tmp_path / "4").train() == whole
 
 
 def test_checkpoints_are_written_now_and_then_and_at_the_end(tmp_path, monkeypatch):
