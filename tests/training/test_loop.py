@@ -254,6 +254,31 @@ def test_the_bar_tells_loss_and_speed_and_leaves_nothing_behind(capsys, monkeypa
     assert said.err.rsplit("\r", 2)[1].strip() == "", "the last thing written must be blanks"
 
 
+def test_the_bar_heeds_tqdm_s_own_switch(monkeypatch):
+    """Which tqdm does not heed in notebooks, where a bar would stay in the page."""
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    assert trainer()._bar(3).disable
+    monkeypatch.delenv("TQDM_DISABLE")
+    ours = trainer()
+    ours.train(2)
+    with ours._bar(3) as bar:
+        assert not bar.disable and bar.n == 2, "what was done before counts"
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+
+        def noted(*arguments, name=name, call=call):
+            calls.append(name)
+            return call(*arguments)
+
+        monkeypatch.setattr(loop.checkpoint.os, name, noted)
+    trainer(checkpoint_path=tmp_path / "c").train(1)
+    assert calls == ["fsync", "replace"]
+
+
 KILLED = """
 import sys
 from tests.training.test_loop import trainer
