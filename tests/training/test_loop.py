@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from transformer_lab.encoder_decoder import Transformer, TransformerConfig
@@ -266,17 +267,19 @@ def test_the_bar_heeds_tqdm_s_own_switch(monkeypatch):
 
 
 def test_a_checkpoint_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
-    calls = []
-    for name in ("fsync", "replace"):
-        call = getattr(os, name)
+    """And on the same disk: a move between disks would be a copy, which can be seen half done."""
+    path, calls = tmp_path / "new folder" / "c", []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(loop.checkpoint.os, "fsync", lambda file: (calls.append("fsync"), fsync(file)))
 
-        def noted(*arguments, name=name, call=call):
-            calls.append(name)
-            return call(*arguments)
+    def noted(unfinished, place):
+        calls.append("replace")
+        assert Path(unfinished).parent == Path(place).parent
+        replace(unfinished, place)
 
-        monkeypatch.setattr(loop.checkpoint.os, name, noted)
-    trainer(checkpoint_path=tmp_path / "c").train(1)
-    assert calls == ["fsync", "replace"]
+    monkeypatch.setattr(loop.checkpoint.os, "replace", noted)
+    trainer(checkpoint_path=path).train(1)
+    assert calls == ["fsync", "replace"] and path.exists()
 
 
 KILLED = """
@@ -362,6 +365,13 @@ def test_a_file_that_is_no_checkpoint_is_told_and_kept(content, tmp_path):
     with pytest.raises(ValueError, match="is no checkpoint that can be read"):
         trainer(checkpoint_path=path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.bad_input
+def test_tensors_of_something_else_are_told(tmp_path):
+    save_file({"model.embed.weight": torch.zeros(2)}, tmp_path / "c")
+    with pytest.raises(ValueError, match="no checkpoint of a Trainer: it does not tell the settings"):
+        trainer(checkpoint_path=tmp_path / "c")
 
 
 @pytest.mark.bad_input
