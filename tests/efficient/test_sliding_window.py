@@ -1,0 +1,171 @@
+"""Windows: equal to the formula under the band's mask, also at the borders; and Longformer's attention."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from transformer_lab.attention import attention
+from transformer_lab.efficient.sliding_window import WindowAttention, sliding_window_attention
+from transformer_lab.masks import sliding_window_mask
+
+
+def draw(T, *, B=2, H=2, Dh=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(B, H, T, Dh, generator=generator, dtype=torch.float64) for _ in range(3)]
+
+
+def band(T, window, dilation, causal):
+    """By its definition, place by place."""
+    seen = torch.zeros(T, T, dtype=torch.bool)
+    for i in range(T):
+        for step in range(-(window // 2), window // 2 + 1):
+            j = i + step * dilation
+            if 0 <= j < T and (step <= 0 or not causal):
+                seen[i, j] = True
+    return seen
+
+
+def chance(T, seed, share):
+    return torch.rand(2, T, generator=torch.Generator().manual_seed(seed)) < share
+
+
+def with_gradients(f, q, k, v):
+    tensors = [t.clone().requires_grad_() for t in (q, k, v)]
+    y = f(*tensors)
+    weights = torch.arange(y.numel(), dtype=y.dtype).view_as(y).sin()
+    return [y, *torch.autograd.grad((y * weights).sum(), tensors)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    T=st.integers(1, 20),
+    half=st.integers(1, 8),
+    dilation=st.integers(1, 4),
+    causal=st.booleans(),
+    share=st.sampled_from([1.0, 0.6, 0.0]),
+    n_global=st.sampled_from([None, 0.0, 0.3]),
+    seed=st.integers(0, 99),
+)
+def test_it_is_the_formula_with_a_mask(T, half, dilation, causal, share, n_global, seed):
+    q, k, v = draw(T, seed=seed)
+    real = chance(T, seed, share)
+    seen = band(T, 2 * half, dilation, causal)[None, None] & real[:, None, None]
+    is_global = None
+    if n_global is not None:
+        is_global = chance(T, seed + 1, n_global)
+        seen = seen | (is_global & real)[:, None, None]
+    about = {"window": 2 * half, "dilation": dilation, "causal": causal, "is_global": is_global}
+    found = with_gradients(lambda *qkv: sliding_window_attention(*qkv, real, **about), q, k, v)
+    wanted = with_gradients(lambda *qkv: attention(*qkv, seen)[0], q, k, v)
+    assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_the_mask_of_the_chapter_on_masks_is_this_window():
+    q, k, v = draw(9)
+    wanted = attention(q, k, v, sliding_window_mask(9, 4))[0]
+    assert_close(sliding_window_attention(q, k, v, window=4), wanted)
+
+
+def test_layers_see_a_window_further_each():
+    """l layers reach l w tokens to each side: what lies beyond cannot matter."""
+    x = torch.eye(41, dtype=torch.float64)[None, None]
+    y = x
+    for n_layers in (1, 2, 3):
+        y = sliding_window_attention(0 * y, 0 * y, y, window=8)
+        reached = (y[0, 0, 20] > 0).nonzero()[:, 0]
+        assert reached.tolist() == list(range(20 - 4 * n_layers, 20 + 4 * n_layers + 1))
+
+
+def test_no_text_is_no_error():
+    empty = torch.zeros(2, 2, 0, 4)
+    assert sliding_window_attention(empty, empty, empty, window=2).shape == empty.shape
+
+
+def longformer(ours, window):
+    from transformers import LongformerConfig
+    from transformers.models.longformer.modeling_longformer import LongformerSelfAttention
+
+    d_model = ours.out_proj.in_features
+    theirs = LongformerSelfAttention(
+        LongformerConfig(
+            hidden_size=d_model,
+            num_attention_heads=ours.n_heads,
+            attention_window=[window],
+            attention_probs_dropout_prob=0.0,
+        ),
+        layer_id=0,
+    ).to(torch.float64)
+    names = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}
+    for its, mine in names.items():
+        getattr(theirs, its).load_state_dict(getattr(ours, mine).state_dict())
+        getattr(theirs, f"{its}_global").load_state_dict(getattr(ours, f"global_{mine}").state_dict())
+    return theirs
+
+
+@pytest.mark.parametrize("with_global", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_it_equals_hugging_face_s_longformer(with_global, padded):
+    """To 1e-6, since theirs takes its softmax in float32. Gradients without padding, and with equally many
+    global tokens in each row: elsewhere theirs are NaN.
+    """
+    torch.manual_seed(0)
+    window = 4
+    ours = WindowAttention(d_model=8, n_heads=2, window=window).double()
+    ours.out_proj = torch.nn.Identity()  # theirs stands outside of the class
+    ours.out_proj.in_features = 8
+    theirs = longformer(ours, window)
+    x = torch.randn(2, 12, 8, dtype=torch.float64, requires_grad=True)  # theirs takes whole windows only
+    real = torch.ones(2, 12, dtype=torch.bool)
+    if padded:
+        real[1, 9:] = False
+    is_global = torch.zeros(2, 12, dtype=torch.bool)
+    if with_global:
+        is_global[0, [0, 5]] = is_global[1, [3] if padded else [3, 8]] = True
+    kinds = torch.where(real, 0.0, -10000.0).masked_fill(is_global, 10000.0).double()
+    wanted = theirs(
+        x,
+        attention_mask=kinds,
+        is_index_masked=kinds < 0,
+        is_index_global_attn=kinds > 0,
+        is_global_attn=bool((kinds > 0).any()),
+    )[0]
+    found = ours(x, real, is_global if with_global else None)
+    assert_close(found[real], wanted[real], rtol=1e-6, atol=1e-6)
+    if not padded:
+        mine, its = (torch.autograd.grad(y.square().sum(), x)[0] for y in (found, wanted))
+        assert_close(mine, its, rtol=1e-6, atol=1e-6)
+
+
+def test_every_parameter_has_a_say():
+    torch.manual_seed(0)
+    ours = WindowAttention(d_model=8, n_heads=2, window=2).double()
+    y = ours(torch.randn(1, 6, 8).double(), None, torch.tensor([[True, *[False] * 5]]))
+    gradients = torch.autograd.grad(y.square().sum(), dict(ours.named_parameters()).values())
+    for (name, _), gradient in zip(ours.named_parameters(), gradients, strict=True):
+        biases_of_keys = name.endswith("k_proj.bias")  # add the same to all scores of a query
+        assert biases_of_keys or gradient.abs().max() > 1e-6, name
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"k": torch.zeros(1, 1, 5, 4)}, r"must all be \(B, H, T, Dh\), got \(1, 1, 6, 4\), \(1, 1, 5, 4\)"),
+        ({"window": 3}, "window must be an even number of 2 or more, got 3"),
+        ({"window": 0}, "window must be an even number of 2 or more, got 0"),
+        ({"dilation": 0}, "dilation must be 1 or more, got 0"),
+        ({"real": torch.ones(1, 5, dtype=torch.bool)}, r"real must be \(B, T\) = \(1, 6\), got \(1, 5\)"),
+    ],
+)
+def test_bad_input_says_what_was_wrong(change, match):
+    good = dict.fromkeys("qkv", torch.zeros(1, 1, 6, 4)) | {"window": 2}
+    with pytest.raises(ValueError, match=match):
+        sliding_window_attention(**good | change)
+
+
+@pytest.mark.bad_input
+def test_heads_that_do_not_divide_the_width_are_told():
+    with pytest.raises(ValueError, match="d_model must be a multiple of n_heads, got 8 and 3"):
+        WindowAttention(d_model=8, n_heads=3, window=2)
