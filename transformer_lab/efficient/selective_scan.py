@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def scan(decay: Float[Tensor, "B T *rest"], new: Float[Tensor, "B T *rest"]) -> Float[Tensor, "B T *rest"]:
+def scan(decay: Float[Tensor, "B T ..."], new: Float[Tensor, "B T ..."]) -> Float[Tensor, "B T ..."]:
     """h_t = decay_t h_(t-1) + new_t for every t, from h_(-1) = 0, one step after another: the definition."""
     state, states = torch.zeros_like(new[:, 0]), []
     for t in range(new.shape[1]):
@@ -22,9 +22,7 @@ def scan(decay: Float[Tensor, "B T *rest"], new: Float[Tensor, "B T *rest"]) -> 
     return torch.stack(states, dim=1)
 
 
-def parallel_scan(
-    decay: Float[Tensor, "B T *rest"], new: Float[Tensor, "B T *rest"]
-) -> Float[Tensor, "B T *rest"]:
+def parallel_scan(decay: Float[Tensor, "B T ..."], new: Float[Tensor, "B T ..."]) -> Float[Tensor, "B T ..."]:
     """What ``scan`` gives, in about 2 log2 T steps, each of them for many t at once.
 
     Two neighbours (a1, b1), (a2, b2) are one step together, (a2 a1, a2 b1 + b2). So pairs are joined, the
@@ -61,8 +59,8 @@ def convolution_kernel(
 
 
 def zero_order_hold(
-    rate: Float[Tensor, "E N"], step: Float[Tensor, "*any E"]
-) -> tuple[Float[Tensor, "*any E N"], Float[Tensor, "*any E N"]]:
+    rate: Float[Tensor, "E N"], step: Float[Tensor, "... E"]
+) -> tuple[Float[Tensor, "... E N"], Float[Tensor, "... E N"]]:
     """The discretisation of h' = rate h + x where x stands still for a time ``step``: the decay of the old
     state, and the weight of x.
 
