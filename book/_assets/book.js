@@ -65,7 +65,14 @@
     });
   }
 
+  // When the list is longer than the window. scrollIntoView() would also move where the Tab key goes on from.
+  function bringIntoSight(link, box) {
+    const [inner, outer] = [link, box].map((element) => element.getBoundingClientRect());
+    box.scrollTop += Math.min(0, inner.top - outer.top) + Math.max(0, inner.bottom - outer.bottom);
+  }
+
   function followReader() {
+    const rail = document.querySelector(".rail");
     const links = new Map(
       [...document.querySelectorAll(".rail a[href^='#']")].map((a) => [decodeURIComponent(a.hash.slice(1)), a]),
     );
@@ -78,7 +85,7 @@
       for (const link of links.values()) link.removeAttribute("aria-current");
       const here = links.get(inner?.id) ?? links.get(section?.id);
       here?.setAttribute("aria-current", "location");
-      here?.scrollIntoView({ block: "nearest" }); // in its own box, when the list is longer than the window
+      if (here) bringIntoSight(here, rail);
     };
     addEventListener("scroll", show, { passive: true });
     show();
