@@ -248,9 +248,7 @@ class Transformer(nn.Module):
                 raise
             raise TypeError(f"{name} must hold whole-number ids, got {tokens.dtype}") from None
         x = x + self.positions[start:end]
-        return (
-            self.dropout(x) if self.training else x
-        )  # as in norms.Residual: a dropout that is off costs a call
+        return self.dropout(x) if self.dropout.training else x  # one that is off costs a call all the same
 
     def _initialise(self) -> None:
         """Matrices keep the size of what passes (Glorot and Bengio, 2010); scores begin at about 1."""

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from tests.efficient import with_gradients
 from transformer_lab.attention import attention
 from transformer_lab.efficient.flash import flash_attention, tiles_forward, traffic
 from transformer_lab.masks import causal_mask
@@ -20,13 +21,6 @@ def draw(T, S, *, B=2, H=2, Dh=4, seed=0, dtype=torch.float64):
 def mask(T, S, padding, causal):
     seen = torch.ones(1, 1, T, S, dtype=torch.bool) if padding is None else padding
     return seen & causal_mask(T, S) if causal else seen
-
-
-def with_gradients(f, q, k, v):
-    tensors = [t.clone().requires_grad_() for t in (q, k, v)]
-    y = f(*tensors)
-    weights = torch.arange(y.numel(), dtype=y.dtype).view_as(y).sin()  # each number counts in its own way
-    return [y, *torch.autograd.grad((y * weights).sum(), tensors)]
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
+from tests.efficient import with_gradients
 from transformer_lab.efficient.selective_scan import (
     MambaBlock,
     convolution_kernel,
@@ -30,18 +31,11 @@ def block(seed=0, **settings):
 @given(T=st.integers(1, 33), seed=st.integers(0, 99))
 def test_the_parallel_scan_is_the_loop_in_values_and_gradients(T, seed):
     decay, new = draw(2, T, 3, seed=seed).sigmoid(), draw(2, T, 3, seed=seed + 1)
-    results = []
-    for f in (scan, parallel_scan):
-        tensors = [t.clone().requires_grad_() for t in (decay, new)]
-        states = f(*tensors)
-        weights = torch.arange(states.numel(), dtype=states.dtype).view_as(states).sin()
-        results.append([states, *torch.autograd.grad((states * weights).sum(), tensors, allow_unused=True)])
-    assert_close(results[0][0], results[1][0], rtol=1e-12, atol=1e-12)
-    for ours, wanted in zip(results[1][1:], results[0][1:], strict=True):
-        assert_close(ours if ours is not None else torch.zeros_like(decay), wanted, rtol=1e-12, atol=1e-12)
+    found, wanted = (with_gradients(f, decay, new) for f in (parallel_scan, scan))
+    assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_the_parallel_scan_makes_twice_the_loop_s_joins_and_few_steps(monkeypatch):
+def test_the_parallel_scan_makes_twice_the_loop_s_joins_and_few_steps():
     """Counted by the elements of all products; and by the products that follow each other."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -115,35 +109,34 @@ def test_a_step_of_zero_ignores_the_token_and_a_long_one_forgets_the_past():
             assert_close(state.state, torch.ones_like(state.state), rtol=0, atol=1e-12)
 
 
-def hugging_face_s(ours):
-    from transformers import MambaConfig
-    from transformers.models.mamba.modeling_mamba import MambaMixer
+THEIR_NAMES = {"conv": "conv1d", "step_proj": "dt_proj", "log_rate": "A_log", "skip": "D"}
 
-    config = MambaConfig(hidden_size=8, state_size=4, conv_kernel=4, expand=2, time_step_rank=1)
-    theirs = MambaMixer(config, layer_idx=0).double()
-    names = {"conv": "conv1d", "step_proj": "dt_proj", "log_rate": "A_log", "skip": "D"}
-    state = {}
-    for name, tensor in ours.state_dict().items():
-        first, *rest = name.split(".")
-        state[".".join([names.get(first, first), *rest])] = tensor
-    theirs.load_state_dict(state)
-    return theirs
+
+def renamed(tensors):
+    """``tensors`` by their names in Hugging Face's block."""
+    parts = ((name.split("."), tensor) for name, tensor in tensors)
+    return {".".join([THEIR_NAMES.get(first, first), *rest]): tensor for (first, *rest), tensor in parts}
 
 
 def test_it_equals_hugging_face_s_mamba():
     """To 1e-6: theirs makes decay and state in float32."""
-    ours = block()
-    theirs = hugging_face_s(ours)
-    x = draw(2, 11, 8).requires_grad_()
+    from transformers import MambaConfig
+    from transformers.models.mamba.modeling_mamba import MambaMixer
+
+    ours, x = block(), draw(2, 11, 8).requires_grad_()
+    config = MambaConfig(hidden_size=8, state_size=4, conv_kernel=4, expand=2, time_step_rank=1)
+    theirs = MambaMixer(config, layer_idx=0).double()
+    theirs.load_state_dict(renamed(ours.state_dict().items()))
     found, wanted = ours(x), theirs(x)
     assert_close(found, wanted, rtol=1e-6, atol=1e-6)
-    grads = [
-        torch.autograd.grad(y.square().sum(), [x, *m.parameters()])
-        for y, m in ((found, ours), (wanted, theirs))
-    ]
-    by_shape = [sorted(gs, key=lambda g: (g.shape, g.sum().item())) for gs in grads]
-    for mine, its in zip(*by_shape, strict=True):
-        assert_close(mine, its, rtol=1e-5, atol=1e-6)
+    mine = {"x": x} | renamed(ours.named_parameters())
+    its = {"x": x} | dict(theirs.named_parameters())
+    for name in its:
+        gradients = [
+            torch.autograd.grad(y.square().sum(), tensors[name], retain_graph=True)[0]
+            for y, tensors in ((found, mine), (wanted, its))
+        ]
+        assert_close(*gradients, rtol=1e-5, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
 
 
 @pytest.mark.bad_input

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from tests.efficient import with_gradients
 from transformer_lab.attention import attention
 from transformer_lab.efficient.sliding_window import WindowAttention, sliding_window_attention
 from transformer_lab.masks import sliding_window_mask
@@ -29,13 +30,6 @@ def band(T, window, dilation, causal):
 
 def chance(T, seed, share):
     return torch.rand(2, T, generator=torch.Generator().manual_seed(seed)) < share
-
-
-def with_gradients(f, q, k, v):
-    tensors = [t.clone().requires_grad_() for t in (q, k, v)]
-    y = f(*tensors)
-    weights = torch.arange(y.numel(), dtype=y.dtype).view_as(y).sin()
-    return [y, *torch.autograd.grad((y * weights).sum(), tensors)]
 
 
 @settings(max_examples=60, deadline=None)

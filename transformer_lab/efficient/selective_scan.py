@@ -122,15 +122,16 @@ class MambaBlock(nn.Module):
             if size < 1:
                 raise ValueError(f"{name} must be 1 or more, got {size}")
         self.d_model, self.d_state, self.d_conv, self.d_inner = d_model, d_state, d_conv, expand * d_model
-        self.selective, self.rank = selective, math.ceil(d_model / 16)
+        self.rank = math.ceil(d_model / 16)
         self.in_proj = nn.Linear(d_model, (2 if gate else 1) * self.d_inner, bias=False)
         self.conv = nn.Conv1d(self.d_inner, self.d_inner, d_conv, groups=self.d_inner)
-        self.x_proj = nn.Linear(self.d_inner, self.rank + 2 * d_state, bias=False)
+        n_chosen = self.rank + 2 * d_state  # for step, write and read
+        self.x_proj = nn.Linear(self.d_inner, n_chosen, bias=False) if selective else None
+        self.fixed = None if selective else nn.Parameter(torch.randn(n_chosen))
         self.step_proj = nn.Linear(self.rank, self.d_inner)
         self.log_rate = nn.Parameter(torch.arange(1, d_state + 1).float().log().repeat(self.d_inner, 1))
         self.skip = nn.Parameter(torch.ones(self.d_inner))
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
-        self.fixed = None if selective else nn.Parameter(torch.randn(self.rank + 2 * d_state))
         self._initialise()
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
@@ -171,7 +172,7 @@ class MambaBlock(nn.Module):
 
     def _recurrence(self, inner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Decay and news (B, T, E, N), and how the state is read, (B, T, N)."""
-        chosen = self.x_proj(inner) if self.fixed is None else self.fixed.expand(*inner.shape[:2], -1)
+        chosen = self.fixed.expand(*inner.shape[:2], -1) if self.x_proj is None else self.x_proj(inner)
         step, write, read = chosen.split([self.rank, self.d_state, self.d_state], dim=-1)
         step = F.softplus(self.step_proj(step))  # (B, T, E)
         decay = (-self.log_rate.exp() * step[..., None]).exp()
