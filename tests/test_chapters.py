@@ -21,13 +21,15 @@ WITHOUT: dict[str, set[str]] = {}  # chapter -> the companions that it does with
 
 @pytest.mark.parametrize("stem", CHAPTERS)
 def test_a_chapter_has_its_companions(stem):
-    """A companion may also be a package of the same name."""
+    """A companion may also be a package of the same name, or lie in the folder of its family."""
     missing = {c for c in COMPANIONS if not _exists(c.format(stem))}
     assert missing == WITHOUT.get(stem, set())
 
 
 def _exists(path: str) -> bool:
-    return (ROOT / path).exists() or (ROOT / path.removesuffix(".py") / "__init__.py").exists()
+    place = ROOT / path
+    family, package = place.parent / "efficient" / place.name, place.with_suffix("") / "__init__.py"
+    return place.exists() or family.exists() or package.exists()
 
 
 @pytest.mark.parametrize("stem", CHAPTERS)

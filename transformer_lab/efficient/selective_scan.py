@@ -1,7 +1,7 @@
 """Mamba: a recurrence whose memory has a fixed size, and which chooses what to keep. No attention.
 
-Letters as in ``notation``: B batch, T tokens, D model width; here also E channels inside of a block (2 D) and
-N numbers of state for each channel. Source: Gu and Dao (2023), sections 2 and 3,
+Letters as in ``notation``: B batch, T tokens, D model width, N numbers of state for each channel; here also
+Di channels inside of a block (twice D). Source: Gu and Dao (2023), sections 2 and 3,
 https://arxiv.org/abs/2312.00752; the scan: Blelloch (1990), *Prefix Sums and Their Applications*.
 """
 
@@ -43,8 +43,8 @@ def parallel_scan(decay: Float[Tensor, "B T ..."], new: Float[Tensor, "B T ..."]
 
 
 def convolution_kernel(
-    decay: Float[Tensor, "E N"], write: Float[Tensor, "E N"], read: Float[Tensor, "E N"], n_tokens: int
-) -> Float[Tensor, "E T"]:
+    decay: Float[Tensor, "Di N"], write: Float[Tensor, "Di N"], read: Float[Tensor, "Di N"], n_tokens: int
+) -> Float[Tensor, "Di T"]:
     """K_t = Σ_N read decay^t write: where decay, write and read are the same at all times, the recurrence is
     a convolution with this kernel.
 
@@ -54,13 +54,13 @@ def convolution_kernel(
     >>> convolution_kernel(half, one, one, 4).tolist()
     [[1.0, 0.5, 0.25, 0.125]]
     """
-    powers = decay[..., None] ** torch.arange(n_tokens, device=decay.device)  # (E, N, T)
+    powers = decay[..., None] ** torch.arange(n_tokens, device=decay.device)  # (Di, N, T)
     return ((read * write)[..., None] * powers).sum(dim=1)
 
 
 def zero_order_hold(
-    rate: Float[Tensor, "E N"], step: Float[Tensor, "... E"]
-) -> tuple[Float[Tensor, "... E N"], Float[Tensor, "... E N"]]:
+    rate: Float[Tensor, "Di N"], step: Float[Tensor, "... Di"]
+) -> tuple[Float[Tensor, "... Di N"], Float[Tensor, "... Di N"]]:
     """The discretisation of h' = rate h + x where x stands still for a time ``step``: the decay of the old
     state, and the weight of x.
 
@@ -79,7 +79,7 @@ class MambaState:
     """What a block keeps of all that it has read: its size does not grow.
 
     Args:
-        recent: (B, E, K - 1), the last inputs of the convolution; state: (B, E, N).
+        recent: (B, K - 1, Di), the last inputs of the convolution; state: (B, Di, N).
     """
 
     def __init__(self, recent: Tensor, state: Tensor) -> None:
@@ -95,7 +95,7 @@ class MambaBlock(nn.Module):
         d_model: width D.
         d_state: numbers N of state for each channel.
         d_conv: tokens K that the convolution sees.
-        expand: E is ``expand`` times D.
+        expand: Di is ``expand`` times D.
         gate: multiply with silu of the other half, as the paper does.
         selective: step, write and read follow from the token. False: they are learned, the same for all.
 
@@ -157,7 +157,7 @@ class MambaBlock(nn.Module):
     def step(self, x: Float[Tensor, "B 1 D"], state: MambaState) -> Float[Tensor, "B 1 D"]:
         """One token more, which is added to ``state``: the same output as ``forward``'s last."""
         inner, gate = self._enter(x)
-        seen = torch.cat([state.recent, inner], dim=1)  # (B, K, E)
+        seen = torch.cat([state.recent, inner], dim=1)  # (B, K, Di)
         state.recent = seen[:, 1:]
         inner = F.silu((seen * self.conv.weight[:, 0].T).sum(dim=1, keepdim=True) + self.conv.bias)
         decay, new, read = self._recurrence(inner)
@@ -171,10 +171,10 @@ class MambaBlock(nn.Module):
         return parts[0], parts[1] if len(parts) == 2 else None
 
     def _recurrence(self, inner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Decay and news (B, T, E, N), and how the state is read, (B, T, N)."""
+        """Decay and news (B, T, Di, N), and how the state is read, (B, T, N)."""
         chosen = self.fixed.expand(*inner.shape[:2], -1) if self.x_proj is None else self.x_proj(inner)
         step, write, read = chosen.split([self.rank, self.d_state, self.d_state], dim=-1)
-        step = F.softplus(self.step_proj(step))  # (B, T, E)
+        step = F.softplus(self.step_proj(step))  # (B, T, Di)
         decay = (-self.log_rate.exp() * step[..., None]).exp()
         new = (step * inner)[..., None] * write[:, :, None]  # Euler, as in the published code
         return decay, new, read
