@@ -90,8 +90,7 @@ class MultiHeadAttention(nn.Module):
         self, *, d_model: int, n_heads: int, dropout: float = 0.0, rotary: Rotary | None = None
     ) -> None:
         super().__init__()
-        if n_heads < 1 or d_model < 1 or d_model % n_heads:
-            raise ValueError(f"d_model must be a multiple of n_heads, got {d_model} and {n_heads}")
+        check_heads(d_model, n_heads)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be a probability below 1, got {dropout}")
         self.d_model, self.n_heads, self.dropout, self.rotary = d_model, n_heads, dropout, rotary
@@ -116,7 +115,8 @@ class MultiHeadAttention(nn.Module):
             TypeError: a mask that is not boolean.
         """
         self._check_pair(x, context)
-        q = self._split(self.q_proj(x))  # first, as in the stored runs: gradients are summed in this order
+        # The queries first, as in the stored runs: gradients are summed in this order.
+        q = split_heads(self.q_proj(x), self.n_heads)
         return self._attend(q, *self.keys_values(context), mask, bias)
 
     def keys_values(
@@ -131,7 +131,7 @@ class MultiHeadAttention(nn.Module):
             ValueError: ``context`` is not (batch, tokens, d_model).
         """
         self._check_width("context", context)
-        keys, values = self._split(self.k_proj(context)), self._split(self.v_proj(context))
+        keys, values = (split_heads(p(context), self.n_heads) for p in (self.k_proj, self.v_proj))
         if self.rotary is not None:
             keys = self.rotary(keys, torch.arange(start, start + keys.shape[2], device=keys.device))
         return keys, values
@@ -152,7 +152,8 @@ class MultiHeadAttention(nn.Module):
             TypeError: a mask that is not boolean.
         """
         self._check_width("x", x)
-        return self._attend(self._split(self.q_proj(x)), keys, values, mask, bias)
+        q = split_heads(self.q_proj(x), self.n_heads)
+        return self._attend(q, keys, values, mask, bias)
 
     def _attend(
         self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, bias: Tensor | None
@@ -177,7 +178,7 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Tensor, "B H T S"]:
         """The weights that ``forward`` uses, before dropout: for plots, widgets and tests."""
         self._check_pair(x, context)
-        q = self._split(self.q_proj(x))
+        q = split_heads(self.q_proj(x), self.n_heads)
         keys, values = self.keys_values(context)
         return attention(self._turned(q, keys), keys, values, mask, bias=bias)[1]
 
@@ -187,10 +188,6 @@ class MultiHeadAttention(nn.Module):
             return q
         n_keys = keys.shape[2]
         return self.rotary(q, torch.arange(n_keys - q.shape[2], n_keys, device=q.device))
-
-    def _split(self, x: Tensor) -> Tensor:
-        width = self.d_model // self.n_heads
-        return x.view(*x.shape[:2], self.n_heads, width).transpose(1, 2)  # (B, S, D) -> (B, H, S, Dh)
 
     def _check_width(self, name: str, x: Tensor) -> None:
         if x.ndim != 3 or x.shape[-1] != self.d_model:
@@ -203,6 +200,25 @@ class MultiHeadAttention(nn.Module):
         if len(x) != len(context):
             sizes = f"{len(x)} and {len(context)}"
             raise ValueError(f"x and context must hold equally many sequences, got {sizes}")
+
+
+def check_heads(d_model: int, n_heads: int) -> None:
+    """Whether the width can be shared out among the heads.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if n_heads < 1 or d_model < 1 or d_model % n_heads:
+        raise ValueError(f"d_model must be a multiple of n_heads, got {d_model} and {n_heads}")
+
+
+def split_heads(x: Float[Tensor, "B S D"], n_heads: int) -> Float[Tensor, "B H S Dh"]:
+    """Each head gets Dh numbers of every token, the first head the first Dh.
+
+    >>> split_heads(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), n_heads=2).tolist()
+    [[[[1.0, 2.0]], [[3.0, 4.0]]]]
+    """
+    return x.unflatten(-1, (n_heads, -1)).transpose(1, 2)  # (B, S, D) -> (B, H, S, Dh)
 
 
 def _leading(*tensors: Tensor) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from tests.efficient import with_gradients
@@ -70,6 +71,22 @@ def test_layers_see_a_window_further_each():
         y = sliding_window_attention(0 * y, 0 * y, y, window=8)
         reached = (y[0, 0, 20] > 0).nonzero()[:, 0]
         assert reached.tolist() == list(range(20 - 4 * n_layers, 20 + 4 * n_layers + 1))
+
+
+def test_the_scores_grow_with_the_length_and_not_with_its_square(monkeypatch):
+    """Three blocks of keys for a block of queries; two where what comes later is not seen."""
+    scores = []
+
+    def counted(q, k, v, mask):
+        scores.append(q.shape[:-1].numel() * k.shape[-2])
+        return kernel(q, k, v, mask)
+
+    kernel = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
+    for causal, blocks in ((False, 3), (True, 2)):
+        for T in (16, 32, 64):
+            sliding_window_attention(*draw(T, B=1, H=1), window=8, causal=causal)
+            assert scores.pop() == T * blocks * 4
 
 
 def test_no_text_is_no_error():

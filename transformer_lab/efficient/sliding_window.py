@@ -1,14 +1,16 @@
 """Sliding-window attention: each token sees its neighbours only, and a few global tokens see all. Longformer.
 
 Letters as in ``notation``: B batch, H heads, T tokens, D model width, Dh width of a head; here also G global
-tokens and w = window // 2, how far a token sees to each side. Source: Beltagy et al. (2020), sections 2 and
-3, https://arxiv.org/abs/2004.05150.
+tokens, and w, the window, of which one half lies before a token and one behind.
+Source: Beltagy et al. (2020), section 3, https://arxiv.org/abs/2004.05150.
 """
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..attention import check_heads, split_heads
 
 
 def sliding_window_attention(
@@ -22,16 +24,17 @@ def sliding_window_attention(
     causal: bool = False,
     is_global: Bool[Tensor, "B T"] | None = None,
 ) -> Float[Tensor, "B H T Dh"]:
-    """Attention to w tokens before and w behind, itself, and the global tokens: time and memory grow with T
-    times window, not with T².
+    """Attention to w / 2 tokens before and behind, itself, and the global tokens: time and memory grow with
+    T w, not with T².
 
-    The tokens are cut into blocks of w; the queries of a block find all their keys in three blocks, their own
-    and its neighbours. With a dilation d, tokens 0, d, 2 d, ... are a row of their own, then 1, 1 + d, ...
+    The tokens are cut into blocks of w / 2; the queries of a block find all their keys in three blocks, their
+    own and its neighbours, or in two where the later one is not seen. With a dilation d, tokens 0, d, 2 d,
+    ... are a row of their own, then 1, 1 + d, ...
 
     Args:
         q, k, v: queries, keys and values.
         real: which tokens are no padding. None: all are.
-        window: 2 w.
+        window: w, in tokens, the one in the middle not counted.
         dilation: d: a token sees every d-th of those around it, d times as far.
         causal: what comes later is not seen, global tokens aside.
         is_global: which tokens are seen from everywhere. What they themselves see is not made here: see
@@ -80,20 +83,28 @@ def sliding_window_attention(
 
 
 def _banded(
-    q: Tensor, k: Tensor, v: Tensor, real: Tensor, w: int, causal: bool, everywhere: tuple[Tensor, ...] | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    real: Tensor,
+    half: int,
+    causal: bool,
+    everywhere: tuple[Tensor, ...] | None,
 ) -> Tensor:
     """q, k, v (B, H, d, T, Dh) and real (B, 1, d, T) to (B, H, d, T, Dh)."""
     n = q.shape[-2]
-    w = min(w, max(1, n - 1))  # a window wider than the text sees the text
-    short = -n % w
+    half = min(half, max(1, n - 1))  # a window wider than the text sees the text
+    behind = 0 if causal else half  # how much of what comes later is seen
+    n_keys = 2 * half + behind
+    short = -n % half
 
-    def neighbours(x: Tensor) -> Tensor:  # (..., T, C) -> (..., blocks, 3 w, C)
-        return F.pad(x, (0, 0, w, w + short)).unfold(-2, 3 * w, w).transpose(-1, -2)
+    def neighbours(x: Tensor) -> Tensor:  # (..., T, C) -> (..., blocks, keys, C)
+        return F.pad(x, (0, 0, half, behind + short)).unfold(-2, n_keys, half).transpose(-1, -2)
 
-    queries = F.pad(q, (0, 0, 0, short)).unflatten(-2, (-1, w))  # (..., blocks, w, Dh)
-    places = torch.arange(3 * w, device=q.device) - w - torch.arange(w, device=q.device)[:, None]
-    band = (places.abs() <= w) & ((places <= 0) | (not causal))  # (w, 3 w)
-    allowed = band & neighbours(real[..., None]).mT  # (..., blocks, w, 3 w)
+    queries = F.pad(q, (0, 0, 0, short)).unflatten(-2, (-1, half))  # (..., blocks, half, Dh)
+    steps = torch.arange(n_keys, device=q.device) - half - torch.arange(half, device=q.device)[:, None]
+    band = (steps >= -half) & (steps <= behind)  # (half, keys)
+    allowed = band & neighbours(real[..., None]).mT  # (..., blocks, half, keys)
     keys, values = neighbours(k), neighbours(v)
     if everywhere is not None:
         further_k, further_v, there = everywhere
@@ -125,8 +136,7 @@ class WindowAttention(nn.Module):
 
     def __init__(self, *, d_model: int, n_heads: int, window: int, dilation: int = 1) -> None:
         super().__init__()
-        if n_heads < 1 or d_model < 1 or d_model % n_heads:
-            raise ValueError(f"d_model must be a multiple of n_heads, got {d_model} and {n_heads}")
+        check_heads(d_model, n_heads)
         self.n_heads, self.window, self.dilation = n_heads, window, dilation
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(d_model, d_model) for _ in range(3))
         self.global_q_proj, self.global_k_proj, self.global_v_proj = (
@@ -145,7 +155,7 @@ class WindowAttention(nn.Module):
         Args:
             real: which tokens are no padding; is_global: which see all. None: all are real, none is global.
         """
-        q, k, v = (self._split(p(x)) for p in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (split_heads(p(x), self.n_heads) for p in (self.q_proj, self.k_proj, self.v_proj))
         about = {"window": self.window, "dilation": self.dilation, "is_global": is_global}
         y = sliding_window_attention(q, k, v, real, **about)
         y = y.transpose(1, 2).flatten(2)  # (B, T, D)
@@ -157,14 +167,11 @@ class WindowAttention(nn.Module):
         """(B, T, D), of which the rows of global tokens count."""
         index, _ = _places(is_global)
         asks = x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))  # (B, G, D)
-        q = self._split(self.global_q_proj(asks))
-        k, v = self._split(self.global_k_proj(x)), self._split(self.global_v_proj(x))
+        q = split_heads(self.global_q_proj(asks), self.n_heads)
+        k, v = (split_heads(p(x), self.n_heads) for p in (self.global_k_proj, self.global_v_proj))
         found = F.scaled_dot_product_attention(q, k, v, None if real is None else real[:, None, None])
         found = found.transpose(1, 2).flatten(2)  # (B, G, D)
         return torch.zeros_like(x).scatter(1, index[..., None].expand_as(found), found)
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
 
 def _places(chosen: Bool[Tensor, "B T"]) -> tuple[Tensor, Tensor]:
