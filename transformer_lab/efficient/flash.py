@@ -43,7 +43,7 @@ def flash_attention(
         ValueError: shapes that do not fit together, or a tile without a row or a column.
         TypeError: a mask that is not boolean.
     """
-    _check(q, k, v, padding, block_q, block_k)
+    check(q, k, v, padding, block_q, block_k)
     return _Flash.apply(q, k, v, padding, causal, block_q, block_k)
 
 
@@ -183,7 +183,7 @@ def _exp(scores: Tensor, largest: Tensor) -> Tensor:
     return (scores - largest.masked_fill(largest == float("-inf"), 0.0)).exp()
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None, block_q: int, block_k: int) -> None:
+def check(q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None, block_q: int, block_k: int) -> None:
     for name, t in (("q", q), ("k", k), ("v", v)):
         if t.ndim != 4:
             raise ValueError(f"{name} must be (B, H, tokens, Dh), got {tuple(t.shape)}")

@@ -14,7 +14,12 @@ from torch.nn import functional as F
 
 
 def scan(decay: Float[Tensor, "B T ..."], new: Float[Tensor, "B T ..."]) -> Float[Tensor, "B T ..."]:
-    """h_t = decay_t h_(t-1) + new_t for every t, from h_(-1) = 0, one step after another: the definition."""
+    """h_t = decay_t h_(t-1) + new_t for every t, from h_(-1) = 0, one step after another: the definition.
+
+    Raises:
+        ValueError: shapes that differ, or without tokens.
+    """
+    check(decay, new)
     state, states = torch.zeros_like(new[:, 0]), []
     for t in range(new.shape[1]):
         state = decay[:, t] * state + new[:, t]
@@ -28,7 +33,11 @@ def parallel_scan(decay: Float[Tensor, "B T ..."], new: Float[Tensor, "B T ..."]
     Two neighbours (a1, b1), (a2, b2) are one step together, (a2 a1, a2 b1 + b2). So pairs are joined, the
     half as long row is scanned in the same way, and what lies between is filled in: 2 T joins in all, twice
     the loop's (it is work-efficient). Source: Blelloch (1990), section 1.4.
+
+    Raises:
+        ValueError: shapes that differ, or without tokens.
     """
+    check(decay, new)
     n = new.shape[1]
     if n == 1:
         return new
@@ -40,6 +49,12 @@ def parallel_scan(decay: Float[Tensor, "B T ..."], new: Float[Tensor, "B T ..."]
     states = torch.empty_like(new)
     states[:, ::2], states[:, 1::2] = at_even, at_odd
     return states
+
+
+def check(decay: Tensor, new: Tensor) -> None:
+    if decay.shape != new.shape or new.ndim < 2 or new.shape[1] == 0:
+        shapes = f"{tuple(decay.shape)} and {tuple(new.shape)}"
+        raise ValueError(f"decay and new must have one shape (B, T, ...) with tokens, got {shapes}")
 
 
 def convolution_kernel(
