@@ -27,8 +27,9 @@ def flash_attention(
 ) -> Float[Tensor, "B H T Dh"]:
     """softmax(q kᵀ / √Dh) v, and its gradients, with memory for one tile of the scores only.
 
-    Exact: it differs from ``attention.attention`` by the rounding of another order of sums. On a CPU it is
-    slower than the formula; what it saves is the way to a GPU's memory.
+    Exact: it differs from ``attention.attention`` by the rounding of another order of sums; those of half
+    precision are kept in float32. On a CPU it is slower than the formula; what it saves is the way to a GPU's
+    memory.
 
     Args:
         q, k, v: queries, keys and values.
@@ -63,10 +64,9 @@ def tiles_forward(
     """
     outputs, logs = [], []
     for rows in _blocks(q.shape[2], block_q):
-        queries = q[:, :, rows]
-        largest = queries.new_full((*queries.shape[:-1], 1), float("-inf"))  # of the scores seen so far
+        output = torch.zeros_like(_wide(q[:, :, rows]))  # of exp(score - largest) times value
+        largest = output.new_full((*output.shape[:-1], 1), float("-inf"))  # of the scores seen so far
         total = torch.zeros_like(largest)  # of exp(score - largest)
-        output = torch.zeros_like(queries)  # of exp(score - largest) times value
         for columns in _blocks(k.shape[2], block_k):
             scores = _scores(q, k, rows, columns, padding, causal)
             if scores is None:
@@ -74,8 +74,9 @@ def tiles_forward(
             before, largest = largest, torch.maximum(largest, scores.amax(dim=-1, keepdim=True))
             weights, shrink = _exp(scores, largest), _exp(before, largest)  # what is there was too large
             total = shrink * total + weights.sum(dim=-1, keepdim=True)
-            output = shrink * output + weights @ v[:, :, columns]
-        outputs.append(output / total.masked_fill(total == 0, 1.0))  # only a row that saw nothing has 0
+            output = shrink * output + weights @ _wide(v[:, :, columns])
+        output = output / total.masked_fill(total == 0, 1.0)  # only a row that saw nothing has 0
+        outputs.append(output.to(q.dtype))
         logs.append((largest + total.log())[..., 0])
     return torch.cat(outputs, dim=2), torch.cat(logs, dim=2)
 
@@ -97,29 +98,31 @@ def tiles_backward(
 
     Source: Dao et al. (2022), Algorithm 4.
     """
-    grads = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    grad_q, grad_k, grad_v = grads
+    grad_q, grad_k, grad_v = (torch.zeros_like(_wide(x)) for x in (q, k, v))
     logs = logs.masked_fill(logs == float("-inf"), float("inf"))[..., None]  # saw nothing: weights of 0
-    shared = (grad * output).sum(dim=-1, keepdim=True)  # a weight more here is a weight less elsewhere
+    shared = (_wide(grad) * _wide(output)).sum(dim=-1, keepdim=True)  # where one weight gains, others lose
     for columns in _blocks(k.shape[2], block_k):
         for rows in _blocks(q.shape[2], block_q):
             scores = _scores(q, k, rows, columns, padding, causal)
             if scores is None:
                 continue
             weights = (scores - logs[:, :, rows]).exp()
-            grad_v[:, :, columns] += weights.mT @ grad[:, :, rows]
-            grad_weights = grad[:, :, rows] @ v[:, :, columns].mT
+            grads = _wide(grad[:, :, rows])
+            grad_v[:, :, columns] += weights.mT @ grads
+            grad_weights = grads @ _wide(v[:, :, columns]).mT
             grad_scores = weights * (grad_weights - shared[:, :, rows]) * q.shape[-1] ** -0.5
-            grad_q[:, :, rows] += grad_scores @ k[:, :, columns]
-            grad_k[:, :, columns] += grad_scores.mT @ q[:, :, rows]
-    return grads
+            grad_q[:, :, rows] += grad_scores @ _wide(k[:, :, columns])
+            grad_k[:, :, columns] += grad_scores.mT @ _wide(q[:, :, rows])
+    return grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v.to(v.dtype)
 
 
 def traffic(n: int, d_head: int, fast: int) -> dict[str, int]:
-    """Numbers that move between slow and fast memory for one head of n tokens, there and back.
+    """Numbers that one head of n tokens reads from slow memory and writes to it, on the way forward.
 
     Each matrix that a step reads or writes counts once. "standard": scores and weights are written and read
     as whole tables. "flash": each block of queries reads all keys and values; queries and output move once.
+    Fast memory holds equally many rows of queries, keys, values and output; the tile of scores is not
+    counted, since a narrower block of keys makes room for it and changes nothing in what moves.
 
     Args:
         n: tokens; d_head: width Dh; fast: how many numbers the fast memory holds.
@@ -168,7 +171,7 @@ def _scores(
     first = k.shape[2] - q.shape[2]  # the position of query 0
     if causal and columns.start > rows.stop - 1 + first:
         return None
-    scores = q[:, :, rows] @ k[:, :, columns].mT * q.shape[-1] ** -0.5
+    scores = _wide(q[:, :, rows]) @ _wide(k[:, :, columns]).mT * q.shape[-1] ** -0.5
     if padding is not None:
         scores = scores.masked_fill(~padding[..., columns], float("-inf"))
     if causal and columns.stop - 1 > rows.start + first:
@@ -176,6 +179,11 @@ def _scores(
         keys = torch.arange(columns.start, columns.stop, device=q.device)
         scores = scores.masked_fill(keys > positions[:, None], float("-inf"))
     return scores
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In float32 at least: a sum in half precision stops growing where a term is below its last digit."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _exp(scores: Tensor, largest: Tensor) -> Tensor:
