@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
+from tests.conftest import gradients
 from tests.efficient import with_gradients
 from transformer_lab.efficient.selective_scan import (
     MambaBlock,
@@ -118,8 +119,7 @@ def renamed(tensors):
     return {".".join([THEIR_NAMES.get(first, first), *rest]): tensor for (first, *rest), tensor in parts}
 
 
-def test_it_equals_hugging_face_s_mamba():
-    """To 1e-6: theirs makes decay and state in float32."""
+def test_it_equals_hugging_face_s_mamba(parity):
     from transformers import MambaConfig
     from transformers.models.mamba.modeling_mamba import MambaMixer
 
@@ -128,15 +128,17 @@ def test_it_equals_hugging_face_s_mamba():
     theirs = MambaMixer(config, layer_idx=0).double()
     theirs.load_state_dict(renamed(ours.state_dict().items()))
     found, wanted = ours(x), theirs(x)
-    assert_close(found, wanted, rtol=1e-6, atol=1e-6)
-    mine = {"x": x} | renamed(ours.named_parameters())
-    its = {"x": x} | dict(theirs.named_parameters())
-    for name in its:
-        gradients = [
-            torch.autograd.grad(y.square().sum(), tensors[name], retain_graph=True)[0]
-            for y, tensors in ((found, mine), (wanted, its))
-        ]
-        assert_close(*gradients, rtol=1e-5, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+    its = dict(theirs.named_parameters())
+    mine = renamed(ours.named_parameters())
+    grads = zip(
+        ("x", *its),
+        gradients(found, x, *(mine[name] for name in its)),
+        gradients(wanted, x, *its.values()),
+        strict=True,
+    )
+    pairs = {"output": (found, wanted)} | {f"gradient of {name}": (a, b) for name, a, b in grads}
+    why = "MambaMixer.slow_forward() makes decay and state in float32"
+    parity("efficient.selective_scan.MambaBlock", "transformers: MambaMixer", pairs, within=1e-6, why=why)
 
 
 @pytest.mark.bad_input

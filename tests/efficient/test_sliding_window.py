@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from tests.conftest import gradients
 from tests.efficient import with_gradients
 from transformer_lab.attention import attention
 from transformer_lab.efficient.sliding_window import WindowAttention, sliding_window_attention
@@ -117,10 +118,8 @@ def longformer(ours, window):
 
 @pytest.mark.parametrize("with_global", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
-def test_it_equals_hugging_face_s_longformer(with_global, padded):
-    """To 1e-6, since theirs takes its softmax in float32. Gradients without padding, and with equally many
-    global tokens in each row: elsewhere theirs are NaN.
-    """
+def test_it_equals_hugging_face_s_longformer(parity, with_global, padded):
+    """Gradients without padding and with equally many global tokens in each row: else theirs are NaN."""
     torch.manual_seed(0)
     window = 4
     ours = WindowAttention(d_model=8, n_heads=2, window=window).double()
@@ -143,10 +142,21 @@ def test_it_equals_hugging_face_s_longformer(with_global, padded):
         is_global_attn=bool((kinds > 0).any()),
     )[0]
     found = ours(x, real, is_global if with_global else None)
-    assert_close(found[real], wanted[real], rtol=1e-6, atol=1e-6)
-    if not padded:
-        mine, its = (torch.autograd.grad(y.square().sum(), x)[0] for y in (found, wanted))
-        assert_close(mine, its, rtol=1e-6, atol=1e-6)
+    pairs = {"output": (found[real], wanted[real])}
+    name = "efficient.sliding_window.WindowAttention" + ", global tokens" * with_global
+    if padded:
+        name += ", padding"
+    else:
+        weights = {
+            f"{kind}{part}_proj.weight": f"{its}{ending}.weight"
+            for kind, ending in (("", ""), ("global_", "_global"))[: 1 + with_global]
+            for part, its in (("q", "query"), ("k", "key"), ("v", "value"))
+        }
+        mine = gradients(found, x, *(ours.get_parameter(w) for w in weights))
+        its = gradients(wanted, x, *(theirs.get_parameter(w) for w in weights.values()))
+        pairs |= {f"gradient of {w}": p for w, *p in zip(("x", *weights), mine, its, strict=True)}
+    why = "LongformerSelfAttention.forward() takes its softmax in float32"
+    parity(name, "transformers: LongformerSelfAttention", pairs, within=1e-6, why=why)
 
 
 def test_every_parameter_has_a_say():
