@@ -6,6 +6,7 @@ from collections import Counter
 from importlib.util import find_spec
 
 import pytest
+import torch
 
 # One thread: sums come out alike on any machine, and the workers do not crowd each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +16,9 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 _nowhere = tempfile.TemporaryDirectory()
 os.environ["TRANSFORMER_LAB_PROGRESS"] = os.path.join(_nowhere.name, "progress.json")
 
+# Without a GPU, Triton's kernels run by its interpreter: to be said before anything imports it.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 # Kernels need Triton, which there is for Linux: elsewhere nobody looks for examples in their docstrings.
 collect_ignore_glob = [] if find_spec("triton") else ["*/efficient/*_kernels.py", "*/efficient/_triton.py"]
 

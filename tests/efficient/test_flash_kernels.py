@@ -1,5 +1,9 @@
 """The kernels compute what the tiles of ``flash`` compute; without a GPU, by Triton's interpreter."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -105,3 +109,13 @@ def test_bad_input_says_what_was_wrong(change, error, match):
     good = dict.fromkeys("qkv", torch.zeros(1, 1, 2, 16))
     with pytest.raises(error, match=match):
         flash_attention(**good | change)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU nothing is interpreted")
+def test_where_triton_came_before_a_sentence_says_what_to_do():
+    program = "import triton\nimport transformer_lab.efficient.flash_kernels"
+    surroundings = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", program], env=surroundings, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith(
+        "ImportError: without a GPU kernels need TRITON_INTERPRET=1"
+    )
