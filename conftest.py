@@ -6,7 +6,6 @@ from collections import Counter
 from importlib.util import find_spec
 
 import pytest
-import torch
 
 # One thread: sums come out alike on any machine, and the workers do not crowd each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +14,8 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 # Tests neither see nor touch what the person at this machine has solved.
 _nowhere = tempfile.TemporaryDirectory()
 os.environ["TRANSFORMER_LAB_PROGRESS"] = os.path.join(_nowhere.name, "progress.json")
+
+import torch  # noqa: E402  only now: it reads the number of threads when it comes in
 
 # Without a GPU, Triton's kernels run by its interpreter: to be said before anything imports it.
 if not torch.cuda.is_available():
