@@ -35,7 +35,7 @@ slow: environment
 	$(BIN)/pytest -m slow
 
 bench: html
-	$(BIN)/python benchmarks/attention.py
+	$(BIN)/python -m benchmarks.attention
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.number_words
 	$(BIN)/python -m benchmarks.pages

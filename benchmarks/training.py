@@ -8,19 +8,14 @@ Ratios travel from machine to machine better than milliseconds do.
 """
 
 import argparse
-import platform
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
-from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measure import RESULTS, WARM_UP, circumstances, medians, milliseconds, peak_bytes
 from benchmarks.peers import HuggingFace, TorchTransformer, XTransformers
 from transformer_lab import device
 from transformer_lab.encoder_decoder import Transformer, TransformerConfig
@@ -28,8 +23,6 @@ from transformer_lab.generation import greedy
 from transformer_lab.training.loop import TrainingConfig, translation_loss
 from transformer_lab.training.pairs import Batch
 
-RESULTS = Path(__file__).parent / "results"
-WARM_UP = 3  # rounds that do not count
 TRAINING = TrainingConfig(steps=1)  # what the loop does by default, smoothing and clipping included
 OURS, HUGGING_FACE = "ours", "Hugging Face's Pegasus"
 PEERS: dict[str, type[nn.Module]] = {
@@ -148,23 +141,6 @@ def training_step(model: nn.Module, pair: Batch) -> Callable[[], None]:
     return step
 
 
-def milliseconds(run: Callable[[], object], where: torch.device) -> float:
-    start = time.perf_counter()
-    run()
-    torch.get_device_module(where).synchronize()  # a GPU is given work and goes on alone: wait for it
-    return 1000 * (time.perf_counter() - start)
-
-
-def medians(runs: dict[str, Callable[[], object]], where: torch.device, repeats: int) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(WARM_UP + repeats):
-        for name, run in runs.items():
-            took = milliseconds(run, where)
-            if repeat >= WARM_UP:
-                times[name].append(took)
-    return {name: statistics.median(taken) for name, taken in times.items()}
-
-
 def saved_bytes(model: nn.Module, pair: Batch) -> int:
     """What a forward pass keeps for the backward pass: storages, each once, without the weights."""
     model.train()
@@ -183,16 +159,11 @@ def saved_bytes(model: nn.Module, pair: Batch) -> int:
     return sum(kept.values())
 
 
-def step_bytes(model: nn.Module, step: Callable[[], None]) -> int:
-    """The most memory of the GPU that a step takes, beyond the weights and Adam's averages."""
+def step_bytes(model: nn.Module, step: Callable[[], None], where: torch.device) -> int:
+    """The most memory that a step takes, beyond the weights and Adam's averages."""
     step()  # the first makes the averages
     model.zero_grad(set_to_none=True)
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    step()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
+    return peak_bytes(step, where)
 
 
 def flops(config: TransformerConfig, pair: Batch) -> int:
@@ -239,7 +210,7 @@ def training_table(models: dict[str, nn.Module], size: Size, where: torch.device
     cuda = where.type == "cuda"
     columns = ["parameters", "memory of the step, MB" if cuda else "saved for backward, MB"]
     memory = {
-        name: step_bytes(model, steps[name]) if cuda else saved_bytes(model, pair)
+        name: step_bytes(model, steps[name], where) if cuda else saved_bytes(model, pair)
         for name, model in models.items()
     }
     cells = {
@@ -294,16 +265,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=60)
     parser.add_argument("--save", action="store_true", help="also write the tables to benchmarks/results/")
     options = parser.parse_args()
-    machine = torch.cuda.get_device_name() if where.type == "cuda" else platform.machine()
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "x-transformers"))
-    head = (
-        f"{date.today()}, {where.type} ({machine}), {torch.get_num_threads()} threads, {versions},"
-        f" Python {platform.python_version()}"
-    )
+    head = circumstances(where, "transformers", "x-transformers")
     text = "\n\n".join([head, *(report(name, where, options.repeats) for name in options.sizes)]) + "\n"
     print(text, end="")
     if options.save:
-        RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"training-{where.type}.md").write_text(text)
 
 

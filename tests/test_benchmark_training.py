@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import training
+from benchmarks import measure, training
 from benchmarks.peers import HuggingFace, TorchTransformer, XTransformers
 from transformer_lab.encoder_decoder import Transformer, TransformerConfig
 from transformer_lab.generation import greedy
@@ -257,11 +257,11 @@ def test_the_tables_hold_medians_and_their_ratios(monkeypatch, tmp_path, capsys)
     )
     monkeypatch.setitem(training.SIZES, "tiny", SIZE)
     monkeypatch.setattr(training, "device", lambda: CPU)
-    monkeypatch.setattr(training, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(training, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["training", "--repeats", "7", "--save"])
     training.main()
     text = capsys.readouterr().out
-    assert (tmp_path / "results" / "training-cpu.md").read_text() == text
+    assert (tmp_path / "training-cpu.md").read_text() == text
     assert f"torch {torch.__version__}" in text and "x-transformers 2.31.10" in text and "median of 7" in text
     n_tokens = sum(int((side != 0).sum()) for side in training.batch(SIZE, CPU))
     rows = {
@@ -278,11 +278,11 @@ def test_the_tables_hold_medians_and_their_ratios(monkeypatch, tmp_path, capsys)
 
 
 def test_medians_leave_out_the_warm_up_and_take_turns(monkeypatch):
-    calls, given = [], iter([99.0] * 2 * training.WARM_UP + [1.0, 5.0, 8.0, 6.0, 2.0, 9.0])
-    monkeypatch.setattr(training, "milliseconds", lambda run, where: run() or next(given))
+    calls, given = [], iter([99.0] * 2 * measure.WARM_UP + [1.0, 5.0, 8.0, 6.0, 2.0, 9.0])
+    monkeypatch.setattr(measure, "milliseconds", lambda run, where: run() or next(given))
     runs = {name: lambda name=name: calls.append(name) for name in "ab"}
-    assert training.medians(runs, CPU, 3) == {"a": 2.0, "b": 6.0}
-    assert calls == ["a", "b"] * (training.WARM_UP + 3)
+    assert measure.medians(runs, CPU, 3) == {"a": 2.0, "b": 6.0}
+    assert calls == ["a", "b"] * (measure.WARM_UP + 3)
 
 
 @pytest.mark.gpu

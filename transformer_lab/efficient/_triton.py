@@ -16,8 +16,8 @@ except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(sentence, name="triton") from missing
 if INTERPRETED and not isinstance(tl.cdiv, InterpretedFunction):
     raise ImportError(
-        "without a GPU kernels need TRITON_INTERPRET=1 before anything imports Triton, and something had: set it"
-        " where the program starts"
+        "without a GPU kernels need TRITON_INTERPRET=1 before anything imports Triton, and something had:"
+        " set it where the program starts"
     )
 
 __all__ = ["tl", "triton"]
