@@ -27,8 +27,10 @@ HEIGHTS = {
     "NumberTranslator": ("20.2rem", "max(20.4rem, 46rem - 75cqi)"),
     "ReluKnots": ("max(33.8rem, 8.8rem + 50cqi)", "61.5rem"),
     "RotaryDials": ("48rem", "66.2rem - 29cqi"),
+    "SelectiveState": ("50.9rem", "max(113.7rem - 235cqi, 78rem - 65cqi)"),
     "SinusoidHands": ("41rem", "61rem"),
     "TokenWalk": ("19rem", "max(20.8rem, 45.2rem - 87cqi)"),
+    "WindowReach": ("66.4rem - 46cqi", "max(139.5rem - 270cqi, 103.4rem - 100cqi)"),
 }
 NO_SCRIPT = "<noscript><p>This is a widget; it runs in your browser and needs JavaScript.</p></noscript>"
 

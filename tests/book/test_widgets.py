@@ -440,8 +440,10 @@ HANDLERS = {  # of the model's changes, by widget
     "QueryKeyValue": 4,
     "ReluKnots": 4,
     "RotaryDials": 3,
+    "SelectiveState": 4,
     "SinusoidHands": 3,
     "TokenWalk": 8,
+    "WindowReach": 7,
 }
 
 

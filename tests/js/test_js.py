@@ -23,6 +23,8 @@ from .feed_forward_cases import knot_cases
 from .masks_cases import mask_cases
 from .positional_cases import dials_cases, hands_cases
 from .runtime_cases import randn, runtime_cases
+from .selective_scan_cases import scan_cases
+from .sliding_window_cases import window_cases
 from .translator_cases import WORDS_SHA256, translator_cases
 
 HERE = Path(__file__).parent
@@ -138,6 +140,8 @@ def cases(tmp_path_factory) -> Path:
         "wordsSha256": WORDS_SHA256,
         "widget": {name: getattr(widget, name) for name in ("tokens", "q", "k", "v", "divisor")},
         "cividis": [matplotlib.colormaps["cividis"](i / 100)[:3] for i in range(101)],
+        "scans": scan_cases(),
+        "windows": list(window_cases()),
     }
     path = tmp_path_factory.mktemp("js") / "cases.json"
     path.write_text(json.dumps(numbers, allow_nan=False), "utf8")

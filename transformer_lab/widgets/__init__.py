@@ -10,6 +10,8 @@ from .masks_paint import MaskPainter
 from .norms_depth import DepthAndWiring
 from .positional_dials import RotaryDials
 from .positional_hands import SinusoidHands
+from .selective_scan_state import SelectiveState
+from .sliding_window_reach import WindowReach
 
 __all__ = [
     "AttentionScaling",
@@ -20,6 +22,8 @@ __all__ = [
     "QueryKeyValue",
     "ReluKnots",
     "RotaryDials",
+    "SelectiveState",
     "SinusoidHands",
     "TokenWalk",
+    "WindowReach",
 ]
