@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.testing import assert_close
 
 from tests.conftest import gradients
@@ -88,6 +89,8 @@ def test_the_scores_grow_with_the_length_and_not_with_its_square(monkeypatch):
         for T in (16, 32, 64):
             sliding_window_attention(*draw(T, B=1, H=1), window=8, causal=causal)
             assert scores.pop() == T * blocks * 4
+    sliding_window_attention(*draw(9, B=1, H=1), window=1000)
+    assert scores.pop() == 16 * 24  # two blocks of 8 queries: none is wider than the text
 
 
 def test_no_text_is_no_error():
@@ -119,7 +122,7 @@ def longformer(ours, window):
 @pytest.mark.parametrize("with_global", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
 def test_it_equals_hugging_face_s_longformer(parity, with_global, padded):
-    """Gradients without padding and with equally many global tokens in each row: else theirs are NaN."""
+    """Gradients without padding; see below for rows with different numbers of global tokens."""
     torch.manual_seed(0)
     window = 4
     ours = WindowAttention(d_model=8, n_heads=2, window=window).double()
@@ -159,6 +162,53 @@ def test_it_equals_hugging_face_s_longformer(parity, with_global, padded):
     parity(name, "transformers: LongformerSelfAttention", pairs, within=1e-6, why=why)
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_unequal_numbers_of_global_tokens_too(padded):
+    """In float32. In float64 their gradients are NaN: a filler row, in which all is forbidden, gets the lowest
+    number of its type for a score, and that is minus infinity in the float32 of their softmax.
+    """
+    torch.manual_seed(0)
+    ours = WindowAttention(d_model=8, n_heads=2, window=4)
+    ours.out_proj = torch.nn.Identity()
+    ours.out_proj.in_features = 8
+    theirs = longformer(ours, 4).float()
+    x = torch.randn(2, 12, 8, requires_grad=True)
+    real = torch.ones(2, 12, dtype=torch.bool)
+    real[1, 9:] = not padded
+    is_global = torch.zeros(2, 12, dtype=torch.bool)
+    is_global[0, [0, 5]] = is_global[1, 3] = True
+    kinds = torch.where(real, 0.0, -10000.0).masked_fill(is_global, 10000.0)
+    about = {"is_index_masked": kinds < 0, "is_index_global_attn": kinds > 0, "is_global_attn": True}
+    wanted = theirs(x, attention_mask=kinds, **about)[0][real]
+    found = ours(x, real, is_global)[real]
+    assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert_close(gradients(found, x), gradients(wanted, x), rtol=1e-5, atol=1e-5)
+
+
+def test_it_equals_pytorch_s_flex_attention(parity):
+    """Its plain description, without a fused kernel; on a CPU it has no gradients."""
+    q, k, v = draw(300)
+    near = create_block_mask(lambda b, h, i, j: (i - j).abs() <= 20, None, None, 300, 300, device="cpu")
+    wanted = torch.compile(flex_attention, backend="eager")(q, k, v, block_mask=near)
+    found = sliding_window_attention(q, k, v, window=40)
+    ours = "efficient.sliding_window.sliding_window_attention"
+    parity(ours, "torch: flex_attention with a block mask", {"output": (found, wanted)})
+
+
+def test_the_module_sees_as_far_as_it_is_told():
+    """Window and dilation, by what a token can change; and a text without tokens is no error here either."""
+    x = torch.randn(1, 15, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    changed = x.clone()
+    changed[:, 7] += 1
+    for window, dilation in ((2, 1), (2, 3), (4, 3)):
+        ours = WindowAttention(d_model=8, n_heads=2, window=window, dilation=dilation).double()
+        moved = (ours(x) - ours(changed)).abs().amax(dim=(0, 2)) > 1e-9
+        reach = window // 2 * dilation
+        assert moved.nonzero()[:, 0].tolist() == list(range(7 - reach, 7 + reach + 1, dilation))
+    no_tokens = torch.zeros(2, 0, 8).double()
+    assert ours(no_tokens, None, torch.zeros(2, 0, dtype=torch.bool)).shape == (2, 0, 8)
+
+
 def test_every_parameter_has_a_say():
     torch.manual_seed(0)
     ours = WindowAttention(d_model=8, n_heads=2, window=2).double()
@@ -174,6 +224,8 @@ def test_every_parameter_has_a_say():
     ("change", "match"),
     [
         ({"k": torch.zeros(1, 1, 5, 4)}, r"must all be \(B, H, T, Dh\), got \(1, 1, 6, 4\), \(1, 1, 5, 4\)"),
+        ({"v": torch.zeros(1, 1, 6, 5)}, r"must all be .*, \(1, 1, 6, 4\), \(1, 1, 6, 5\)"),
+        (dict.fromkeys("qkv", torch.zeros(1, 6, 4)), r"must all be \(B, H, T, Dh\), got \(1, 6, 4\), "),
         ({"window": 3}, "window must be an even number of 2 or more, got 3"),
         ({"window": 0}, "window must be an even number of 2 or more, got 0"),
         ({"dilation": 0}, "dilation must be 1 or more, got 0"),
