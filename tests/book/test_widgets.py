@@ -433,7 +433,9 @@ def test_binary_values_are_decoded(show):
 
 HANDLERS = {  # of the model's changes, by widget
     "AttentionScaling": 3,
+    "CostCalculator": 6,
     "DepthAndWiring": 3,
+    "FlashTiles": 8,
     "MaskPainter": 3,
     "NumberReaderHeads": 5,
     "NumberTranslator": 6,

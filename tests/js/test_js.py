@@ -19,7 +19,9 @@ from transformer_lab.training.pairs import number_pairs
 from transformer_lab.widgets import DepthAndWiring, QueryKeyValue
 from transformer_lab.widgets.attention_heads import export_number_reader
 
+from .efficient_cases import cost_cases
 from .feed_forward_cases import knot_cases
+from .flash_cases import tile_cases
 from .masks_cases import mask_cases
 from .positional_cases import dials_cases, hands_cases
 from .runtime_cases import randn, runtime_cases
@@ -140,6 +142,8 @@ def cases(tmp_path_factory) -> Path:
         "wordsSha256": WORDS_SHA256,
         "widget": {name: getattr(widget, name) for name in ("tokens", "q", "k", "v", "divisor")},
         "cividis": [matplotlib.colormaps["cividis"](i / 100)[:3] for i in range(101)],
+        "costs": cost_cases(),
+        "tiles": tile_cases(),
         "scans": scan_cases(),
         "windows": list(window_cases()),
     }

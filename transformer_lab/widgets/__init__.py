@@ -3,8 +3,10 @@
 from .attention_heads import NumberReaderHeads
 from .attention_qkv import QueryKeyValue
 from .attention_scaling import AttentionScaling
+from .efficient_calculator import CostCalculator
 from .encoder_decoder_walk import TokenWalk
 from .feed_forward_knots import ReluKnots
+from .flash_tiles import FlashTiles
 from .generation_translator import NumberTranslator
 from .masks_paint import MaskPainter
 from .norms_depth import DepthAndWiring
@@ -15,7 +17,9 @@ from .sliding_window_reach import WindowReach
 
 __all__ = [
     "AttentionScaling",
+    "CostCalculator",
     "DepthAndWiring",
+    "FlashTiles",
     "MaskPainter",
     "NumberReaderHeads",
     "NumberTranslator",
