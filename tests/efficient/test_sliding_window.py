@@ -164,8 +164,8 @@ def test_it_equals_hugging_face_s_longformer(parity, with_global, padded):
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_unequal_numbers_of_global_tokens_too(padded):
-    """In float32. In float64 their gradients are NaN: a filler row, in which all is forbidden, gets the lowest
-    number of its type for a score, and that is minus infinity in the float32 of their softmax.
+    """In float32. In float64 their gradients are NaN: a filler row, in which all is forbidden, has the
+    lowest number of its type for a score, and that is minus infinity in the float32 of their softmax.
     """
     torch.manual_seed(0)
     ours = WindowAttention(d_model=8, n_heads=2, window=4)
