@@ -145,6 +145,17 @@ def test_writing_is_without_gradients_and_keeps_no_graph(kind):
     assert not cache.keys.requires_grad and not cache.values.requires_grad
 
 
+def test_a_step_reads_the_kept_keys_once_for_all_queries_of_a_group(monkeypatch):
+    """And where they lie: the kernel gets the cache itself, and a group's queries in one row."""
+    ours, cache, seen = grouped(), grouped().start(2, 5), []
+    kernel = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *qkv: seen.append(qkv) or kernel(*qkv))
+    ours.step(draw(2, 1, 24), cache)
+    q, k, v = seen.pop()
+    assert q.shape == (2, 2, 3, 4)  # (B, G, H / G, Dh)
+    assert k.data_ptr() == cache.keys.data_ptr() and v.data_ptr() == cache.values.data_ptr()
+
+
 @every
 def test_an_empty_cache_is_of_the_kind_of_the_weights(kind):
     for dtype in (torch.float32, torch.float64):
@@ -219,6 +230,13 @@ def test_an_example_by_hand():
 @bits
 def test_a_row_of_zeros_stays_so(bits):
     assert (dequantise(*quantise(torch.zeros(2, 4), bits)) == 0).all()
+
+
+@bits
+def test_where_float32_has_no_digits_left_numbers_keep_their_sign(bits):
+    """A step of 1.57e-45 or 2.9e-44 is rounded to a whole multiple of 1.4e-45: the largest is more steps."""
+    x = torch.tensor([2e-43, -2e-43])
+    assert (dequantise(*quantise(x, bits)) / x > 0.8).all()
 
 
 @bits
@@ -462,8 +480,8 @@ def test_a_cache_says_what_does_not_fit(make):
     cache = make(2, 3, 5, 4, d_value=6)
     good = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 6)
     cache.append(*good)
-    with pytest.raises(ValueError, match="room for max_len=5 tokens and holds 4; got 4 more"):
-        cache.append(*good)
+    with pytest.raises(ValueError, match="room for max_len=5 tokens and holds 4; got 2 more"):
+        cache.append(*(t[:, :, :2] for t in good))
     assert cache.length == 4
     for keys, values, match in (
         (torch.zeros(2, 2, 1, 4), good[1], r"keys must be .* = \(2, 3, 1, 4\), got \(2, 2, 1, 4\)"),

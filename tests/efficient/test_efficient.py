@@ -246,7 +246,7 @@ def test_a_block_of_no_size_is_told(count, name):
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
-    ("change", "got"), [({"n_heads": 3}, "8, 3 and 2"), ({"n_kv_heads": 3}, "8, 4 and 3")]
+    ("change", "got"), [({"n_heads": 6}, "8, 6 and 2"), ({"n_kv_heads": 3}, "8, 4 and 3")]
 )
 @pytest.mark.parametrize("count", [block_flops, block_bytes])
 def test_heads_that_do_not_divide_each_other_are_told(count, change, got):

@@ -60,7 +60,14 @@ def test_low_precision_is_no_worse_than_twice_the_formula_s(dtype, block_k):
     ours = with_gradients(lambda *qkv: flash_attention(*qkv, block_q=16, block_k=block_k), *tensors)
     formula = with_gradients(lambda *qkv: attention(*qkv)[0], *tensors)
     for mine, theirs, wanted in zip(ours, formula, exact, strict=True):
+        assert mine.dtype == dtype
         assert (mine.double() - wanted).abs().max() <= 2 * (theirs.double() - wanted).abs().max()
+
+
+def test_nothing_is_rounded_to_half_precision_but_the_output():
+    tensors = draw(24, 40, Dh=16, dtype=torch.bfloat16)
+    wide = flash_attention(*(t.float() for t in tensors), block_q=8, block_k=8)
+    assert torch.equal(flash_attention(*tensors, block_q=8, block_k=8), wide.bfloat16())
 
 
 def test_its_logarithms_are_those_of_the_sums():
@@ -108,6 +115,9 @@ def test_a_larger_fast_memory_saves_ways():
     [
         ({"q": torch.zeros(1, 2, 4)}, ValueError, r"q must be \(B, H, tokens, Dh\), got \(1, 2, 4\)"),
         ({"k": torch.zeros(1, 1, 2, 3)}, ValueError, "q, k and v must agree in B, H and Dh"),
+        ({"q": torch.zeros(1, 1, 2, 3)}, ValueError, r"must agree in .* \(1, 1, 2, 3\), \(1, 1, 2, 4\) and"),
+        ({"q": torch.zeros(2, 1, 2, 4)}, ValueError, r"must agree in .* \(2, 1, 2, 4\), \(1, 1, 2, 4\) and"),
+        ({"v": torch.zeros(1, 1, 3, 4)}, ValueError, r"must agree in .* \(1, 1, 2, 4\) and \(1, 1, 3, 4\)"),
         (
             {"padding": torch.ones(1, 1, 1, 2)},
             TypeError,

@@ -67,14 +67,12 @@ def test_without_a_direction_all_keys_count(T, S, padded, seed):
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    parts=st.lists(st.integers(1, 6), min_size=1, max_size=5), chunk=st.integers(1, 7), seed=st.integers(0, 9)
-)
-def test_a_prompt_and_then_steps_are_all_at_once_in_values_and_gradients(parts, chunk, seed):
+@given(parts=st.lists(st.integers(1, 6), min_size=1, max_size=5), seed=st.integers(0, 9))
+def test_a_prompt_and_then_steps_are_all_at_once_in_values_and_gradients(parts, seed):
     def stepwise(q, k, v):
         state = LinearState(2, 3, 4, d_value=5, dtype=torch.float64)
         pieces = zip(*(t.split(parts, dim=2) for t in (q, k, v)), strict=True)
-        return torch.cat([state.step(*piece, chunk=chunk) for piece in pieces], dim=2)
+        return torch.cat([state.step(*piece) for piece in pieces], dim=2)
 
     tensors = draw(sum(parts), seed=seed)
     found, wanted = with_gradients(stepwise, *tensors), with_gradients(linear_attention, *tensors)
@@ -85,8 +83,8 @@ def test_the_state_does_not_grow_and_counts_its_bytes():
     state = LinearState(2, 3, 4, d_value=5)
     assert state.nbytes == 2 * 3 * 4 * (5 + 1) * 4
     for _ in range(3):
-        state.step(*draw(9, dtype=torch.float32))
-        assert state.sums.shape == (2, 3, 4, 6)
+        state.step(*draw(9))
+        assert state.sums.shape == (2, 3, 4, 6) and state.sums.dtype == torch.float32
     assert LinearState(2, 3, 4).nbytes == 2 * 3 * 4 * (4 + 1) * 4
     assert LinearState(2, 3, 4, dtype=torch.float64).nbytes == 2 * 3 * 4 * (4 + 1) * 8
 
@@ -160,6 +158,28 @@ def test_low_precision_is_no_worse_than_twice_the_definition_s(causal):
     assert (ours.double() - exact).abs().max() <= 2 * (plain.double() - exact).abs().max()
 
 
+def test_sums_of_half_precision_are_taken_in_float32():
+    tensors = draw(90, dtype=torch.bfloat16)
+    wide = [t.float() for t in tensors]
+    assert torch.equal(linear_attention(*tensors), linear_attention(*wide).bfloat16())
+    state = LinearState(2, 3, 4, d_value=5)
+    state.step(*tensors)
+    assert_close(state.sums[..., -1], elu_feature(wide[1]).sum(dim=2))
+
+
+def test_what_is_small_everywhere_is_divided_by_its_own_sum():
+    q, k, v = draw(6)
+    far = q - 12, k - 12, v
+    assert_close(linear_attention(*far), definition(*far, causal_mask(6), elu_feature))
+
+
+def test_a_lone_token_costs_no_chunk():
+    state, token = LinearState(1, 1, 4, d_value=5), draw(1, B=1, H=1, dtype=torch.float32)
+    with FlopCounterMode(display=False) as counter:
+        state.step(*token)
+    assert counter.get_total_flops() == 2 * (4 * 6 + 4 * 6 + 4 + 6)  # written, read, and seen by itself
+
+
 def test_no_token_is_no_error():
     assert linear_attention(*draw(0)).shape == (2, 3, 0, 5)
     assert (linear_attention(*draw(2, 0), causal=False) == 0).all()
@@ -199,8 +219,8 @@ def test_a_state_of_other_sizes_is_told():
     x = torch.zeros(1, 1, 2, 4)
     with pytest.raises(ValueError, match=r"need a state of \(1, 1, 4, 5\), this one is \(1, 1, 3, 4\)"):
         LinearState(1, 1, 3).step(x, x, x)
-    with pytest.raises(ValueError, match="chunk must be 1 or more, got 0"):
-        LinearState(1, 1, 4).step(x, x, x, chunk=0)
+    with pytest.raises(ValueError, match="got 1 queries and 2 keys"):
+        LinearState(1, 1, 4).step(x[:, :, :1], x, x)
 
 
 @pytest.mark.bad_input

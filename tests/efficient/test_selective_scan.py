@@ -1,5 +1,7 @@
 """Scans: the parallel one is the loop; and Mamba's block, equal to Hugging Face's, at once as in steps."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -77,11 +79,18 @@ def test_zero_order_hold_is_what_many_small_steps_come_to():
     assert (decay * 1.5 + weight * x).item() == pytest.approx(state, abs=1e-5)
 
 
+def test_the_weight_of_a_short_step_keeps_its_digits():
+    """exp(x) - 1 would lose them: just below 1, float32 has multiples of 6e-8 only."""
+    step = torch.tensor([1.7e-7])
+    assert_close(zero_order_hold(torch.tensor([[-1.0]]), step)[1][0], step, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("change", [{}, {"gate": False}, {"selective": False}, {"d_conv": 1}], ids=str)
 def test_step_by_step_it_is_what_it_is_at_once(change):
     ours, x = block(**change), draw(2, 9, 8)
     state = ours.start(2)
     sizes = state.recent.shape, state.state.shape
+    assert state.recent.dtype == state.state.dtype == x.dtype
     steps = torch.cat([ours.step(x[:, t : t + 1], state) for t in range(9)], dim=1)
     assert_close(steps, ours(x), rtol=1e-12, atol=1e-12)
     assert (state.recent.shape, state.state.shape) == sizes, "what is kept must not grow"
@@ -141,6 +150,38 @@ def test_it_equals_hugging_face_s_mamba(parity):
     parity("efficient.selective_scan.MambaBlock", "transformers: MambaMixer", pairs, within=1e-6, why=why)
 
 
+def test_a_new_block_has_the_sizes_and_the_decays_of_hugging_face_s():
+    """And steps between 0.001 and 0.1, as Mamba's authors begin."""
+    from transformers import MambaConfig
+    from transformers.models.mamba.modeling_mamba import MambaMixer
+
+    ours = MambaBlock(d_model=40, d_state=5, d_conv=3, expand=3)
+    theirs = MambaMixer(MambaConfig(hidden_size=40, state_size=5, conv_kernel=3, expand=3), layer_idx=0)
+    mine, its = renamed(ours.state_dict().items()), theirs.state_dict()
+    assert {name: t.shape for name, t in mine.items()} == {name: t.shape for name, t in its.items()}
+    assert_close((mine["A_log"], mine["D"]), (its["A_log"], its["D"]))
+    steps = nn.functional.softplus(ours.step_proj.bias)
+    assert 0.001 <= steps.min() < 0.002 and 0.05 < steps.max() <= 0.1
+    assert 0.007 < steps.log().mean().exp() < 0.014  # the middle is 0.01
+    assert ours.step_proj.weight.abs().max() <= 3**-0.5
+
+
+def test_without_a_gate_there_is_no_projection_for_one():
+    assert block(gate=False).in_proj.weight.shape == (16, 8) and block().in_proj.weight.shape == (32, 8)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("f", [scan, parallel_scan])
+@pytest.mark.parametrize(
+    ("decay", "new"),
+    [((1, 3, 2), (1, 3)), ((1, 3, 2), (1, 3, 1)), ((1, 0), (1, 0)), ((3,), (3,))],
+)
+def test_a_scan_of_shapes_that_do_not_fit_is_told(f, decay, new):
+    got = re.escape(f"must have one shape (B, T, ...) with tokens, got {decay} and {new}")
+    with pytest.raises(ValueError, match=got):
+        f(torch.ones(decay), torch.ones(new))
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize("name", ["d_model", "d_state", "d_conv", "expand"])
 def test_a_size_below_one_is_told(name):
@@ -152,3 +193,5 @@ def test_a_size_below_one_is_told(name):
 def test_another_width_is_told():
     with pytest.raises(ValueError, match=r"x must be \(B, T, d_model=8\), got \(1, 2, 7\)"):
         block()(draw(1, 2, 7))
+    with pytest.raises(ValueError, match=r"x must be \(B, T, d_model=8\), got \(2, 8\)"):
+        block()(draw(2, 8))

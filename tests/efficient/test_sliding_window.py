@@ -196,7 +196,7 @@ def test_it_equals_pytorch_s_flex_attention(parity):
 
 
 def test_the_module_sees_as_far_as_it_is_told():
-    """Window and dilation, by what a token can change; and a text without tokens is no error here either."""
+    """Window and dilation, by what a token can change; and no text, or no token, is no error here either."""
     x = torch.randn(1, 15, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     changed = x.clone()
     changed[:, 7] += 1
@@ -205,8 +205,12 @@ def test_the_module_sees_as_far_as_it_is_told():
         moved = (ours(x) - ours(changed)).abs().amax(dim=(0, 2)) > 1e-9
         reach = window // 2 * dilation
         assert moved.nonzero()[:, 0].tolist() == list(range(7 - reach, 7 + reach + 1, dilation))
-    no_tokens = torch.zeros(2, 0, 8).double()
-    assert ours(no_tokens, None, torch.zeros(2, 0, dtype=torch.bool)).shape == (2, 0, 8)
+    for B, T in ((2, 0), (0, 3)):
+        assert ours(torch.zeros(B, T, 8).double(), None, torch.zeros(B, T, dtype=torch.bool)).shape == (
+            B,
+            T,
+            8,
+        )
 
 
 def test_every_parameter_has_a_say():

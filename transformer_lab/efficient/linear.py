@@ -116,24 +116,20 @@ class LinearState:
         return self.sums.nbytes
 
     def step(
-        self,
-        q: Float[Tensor, "B H T Dh"],
-        k: Float[Tensor, "B H T Dh"],
-        v: Float[Tensor, "B H T Dv"],
-        *,
-        chunk: int = 64,
+        self, q: Float[Tensor, "B H T Dh"], k: Float[Tensor, "B H T Dh"], v: Float[Tensor, "B H T Dv"]
     ) -> Float[Tensor, "B H T Dv"]:
         """T tokens more, which are added to the state: what ``linear_attention`` gives for them.
 
         Raises:
-            ValueError: shapes that do not fit together or to the state, or a chunk without a token.
+            ValueError: shapes that do not fit together or to the state.
         """
-        _check(q, k, v, None, True, chunk)
+        _check(q, k, v)
         fq, fk, v1 = _prepared(q, k, v, self.feature)
         wanted = (*fk.shape[:2], fk.shape[-1], v1.shape[-1])
         if self.sums.shape != wanted:
             raise ValueError(f"these tokens need a state of {wanted}, this one is {tuple(self.sums.shape)}")
-        sums, self.sums = _running(fq, fk, v1, self.sums, chunk)
+        sums, last = _running(fq, fk, v1, self.sums)
+        self.sums = last.to(self.sums.dtype)
         return _divided(sums).to(q.dtype)
 
 
@@ -143,7 +139,7 @@ def _prepared(q: Tensor, k: Tensor, v: Tensor, feature: Feature) -> tuple[Tensor
     return feature(q.to(exact)), feature(k.to(exact)), F.pad(v.to(exact), (0, 1), value=1.0)
 
 
-def _running(fq: Tensor, fk: Tensor, v1: Tensor, start: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+def _running(fq: Tensor, fk: Tensor, v1: Tensor, start: Tensor, chunk: int = 64) -> tuple[Tensor, Tensor]:
     """The sums (B, H, T, Dv + 1) that each query sees, and the matrix after the last token."""
     n_tokens = fq.shape[2]
     chunk = min(chunk, max(n_tokens, 1))
@@ -164,7 +160,9 @@ def _divided(sums: Tensor) -> Tensor:
     return value / divisor.masked_fill(divisor == 0, 1.0)  # only what saw nothing has 0
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None, causal: bool, chunk: int) -> None:
+def _check(
+    q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None = None, causal: bool = True, chunk: int = 64
+) -> None:
     for name, t in (("q", q), ("k", k), ("v", v)):
         if t.ndim != 4:
             raise ValueError(f"{name} must be (B, H, tokens, width), got {tuple(t.shape)}")
