@@ -255,7 +255,7 @@ def test_the_chapter_has_eleven_exercises_of_all_four_kinds():
 
 
 def test_the_share_is_the_package_s():
-    cost = efficient.block_flops(8192, d_model=4096, d_ff=4 * 4096)
+    cost = efficient.block_flops(12_288, d_model=8192, d_ff=4 * 8192)
     assert ex.share_of_the_scores.expected == cost["scores"] / sum(cost.values())
 
 

@@ -33,9 +33,9 @@ def _softmax(x: np.ndarray) -> np.ndarray:
 @chapter.predict(
     title="How much of it is quadratic",
     statement="""
-        A block is D = 4096 wide, with the usual feed-forward network of four times that width. For each
+        A block is D = 8192 wide, with the usual feed-forward network of four times that width. For each
         token, its matrices (four of the attention, two of the feed-forward network) hold 12 D² numbers, and
-        each of these costs a multiplication and an addition. A text of n = 8192 tokens goes through the
+        each of these costs a multiplication and an addition. A text of n = 12,288 tokens goes through the
         block.
 
         Before you run anything: which share of all its FLOPs do the scores and the weighted sums take, the
@@ -46,31 +46,30 @@ def _softmax(x: np.ndarray) -> np.ndarray:
         "same way.",
         "The scores are a product of (n, D) and (D, n), all heads together: 2 n² D. The weighted sums cost "
         "the same once more.",
-        "4 n² D against 24 n D²: divide both by 4 n D. What is left is n against 6 D, and n is 2 D.",
+        "4 n² D against 24 n D²: divide both by 4 n D. What is left is n against 6 D, and n is 1.5 D.",
         "A share is the part divided by the whole: n / (n + 6 D).",
     ),
-    expected=0.25,
+    expected=0.2,
     wrong={
-        0.333333: "That is the quadratic part divided by the rest. A share is the part divided by the whole.",
-        0.142857: "You counted one of two products. Scores and weighted sums cost 2 n² D each.",
-        0.5: "You left the feed-forward network out. Its two matrices hold 8 D² numbers, twice as many as "
-        "the four of the attention.",
-        0.75: "That is the share of the matrices. Asked for is the other part.",
-        0.4: "You counted each number of the matrices as one operation, and the products as two. Both are "
-        "multiplied and added: 24 n D² and 4 n² D.",
-        0.666667: "Here n = 2 D is right, and 6 D is missing: the matrices hold 12 D² numbers and not 2 D².",
-        0.33: "A third is the quadratic part divided by the rest. A share is the part divided by the whole.",
-        25.0: "That is percent. Give the share as a number from 0 to 1.",
+        0.25: "That is the quadratic part divided by the rest. A share is the part divided by the whole.",
+        0.111111: "You counted one of two products. Scores and weighted sums cost 2 n² D each.",
+        0.428571: "You left the feed-forward network out. Its two matrices hold 8 D² numbers, twice as many "
+        "as the four of the attention.",
+        0.8: "That is the share of the matrices. Asked for is the other part.",
+        0.333333: "You counted each number of the matrices as one operation, and the products as two. Both "
+        "are multiplied and added: 24 n D² and 4 n² D.",
+        0.6: "Here n = 1.5 D is right, and 6 D is missing: the matrices hold 12 D² numbers and not 2 D².",
+        20.0: "That is percent. Give the share as a number from 0 to 1.",
     },
     otherwise="Not that number. Matrices: 24 n D². Scores and weighted sums: 4 n² D. Divide the second by "
     "the sum of both.",
     form="one number from 0 to 1",
 )
 def share_of_the_scores():
-    """n / (n + 6 D) = 2 / 8. The quadratic part has caught up with the matrices only at n = 6 D, which is
-    24,576 tokens here. In a wide model it matters late.
+    """n / (n + 6 D) = 1.5 / 7.5. The quadratic part has caught up with the matrices only at n = 6 D, which is
+    49,152 tokens here. In a wide model it matters late.
     """
-    n, d_model = 8192, 4096
+    n, d_model = 12_288, 8192
     matrices = 2 * n * 12 * d_model**2
     quadratic = 2 * (2 * n * n * d_model)  # scores, and weighted sums
     return quadratic / (quadratic + matrices)
@@ -882,7 +881,7 @@ class _OneTooFar:  # so that both functions of this name can be told apart
 
         The symptom: the outputs of the prompt are right, all those after it are wrong. No error is raised.
         And when somebody tests the cache without a prompt (`n_prompt` = 0, every token by itself), everything
-        is right, to the last digit.
+        is right, up to rounding.
 
         Find the faulty line, repair it, and hand the function in.
         """,
@@ -1338,10 +1337,10 @@ def _linear_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray
         product $\varphi(q_t) \cdot \varphi(k_s)$ of two positive vectors, with
         $\varphi(x) = \text{elu}(x) + 1$ entry by entry. Each token reads a weighted average of all tokens up
         to itself, and the weights are divided by their sum. That needs no table of pairs, only a running
-        state (section 3.4): a matrix $S_t$ (Dk, Dv) and a vector $z_t$ (Dk),
+        state (section 3.4 of the paper): a matrix $S_t$ (Dk, Dv) and a vector $z_t$ (Dk),
 
-        $$S_t = S_{t-1} + \varphi(k_t)\, v_t^\top, \qquad z_t = z_{t-1} + \varphi(k_t), \qquad
-        y_t = \frac{S_t^\top \varphi(q_t)}{z_t \cdot \varphi(q_t)}$$
+        $$S_t = S_{t-1} + \varphi(k_t)^\top v_t, \qquad z_t = z_{t-1} + \varphi(k_t), \qquad
+        y_t = \frac{\varphi(q_t)\, S_t}{\varphi(q_t) \cdot z_t}$$
 
         Both are 0 at the start. `q` and `k` have the shape (B, T, Dk), `v` has (B, T, Dv). Return all y,
         (B, T, Dv).

@@ -91,8 +91,8 @@ def _dilated_reference(n_tokens: int, window: int, dilation: int) -> np.ndarray:
         "`places = torch.arange(n_tokens)` and `(places[:, None] - places).abs()` give the distance of every "
         "query from every key.",
         "Two things must hold of the distance: it is not too large, and it is a multiple of d.",
-        "A multiple of d leaves no rest: `distance % dilation == 0`. And how far away is the last one that "
-        "may be seen, if there are `window // 2` of them, d places apart?",
+        "A multiple of d leaves no remainder: `distance % dilation == 0`. And how far away is the last one "
+        "that may be seen, if there are `window // 2` of them, d places apart?",
         "Both must hold: `&`, with each comparison in brackets.",
     ),
     axes="T T",
@@ -154,7 +154,7 @@ def _whole_window_undilated(n_tokens, window, dilation):
 
 @dilated_window.slip("""
     `distance // dilation` counts whole steps and rounds down: what lies between two steps counts as the
-    nearer one. Only distances that leave no rest are seen, `distance % dilation == 0`.""")
+    nearer one. Only distances that leave no remainder are seen, `distance % dilation == 0`.""")
 def _rounded_to_steps(n_tokens, window, dilation):
     return _distance(n_tokens) // dilation <= window // 2
 
@@ -327,11 +327,11 @@ def _key_blocks_reference(k: np.ndarray, half: int) -> np.ndarray:
     title="The keys of each block",
     statement="""
         The tokens are cut into blocks of `half`. The queries of a block find all their keys in three blocks:
-        the one before, their own, the one behind. `k` holds the keys, of shape (B, T, Dh), and T is a
+        the one before, their own, the one after. `k` holds the keys, of shape (B, T, Dh), and T is a
         multiple of `half`.
 
         Return these keys for every block, in the order of the text: shape (B, T / half, 3 half, Dh). Where
-        the text has no tokens, before its beginning and behind its end, put zeros.
+        the text has no tokens, before its beginning and after its end, put zeros.
         """,
     hints=(
         "First put zeros on both sides of the text, so that the first and the last block have neighbours: "
@@ -389,15 +389,15 @@ def _edges_repeated(k, half):
 
 @key_blocks.slip("""
     The right blocks in another order: the own one stands first. In the order of the text it is the block
-    before, the own one, the block behind.""")
+    before, the own one, the block after.""")
 def _own_first(k, half):
     before, own, behind = key_blocks.solve(k, half).split(half, dim=2)
     return torch.cat([own, before, behind], dim=2)
 
 
 @key_blocks.slip("""
-    The right blocks in the wrong order: the block behind comes first. In the order of the text it is the
-    block before, the own one, the block behind.""")
+    The right blocks in the wrong order: the block after comes first. In the order of the text it is the
+    block before, the own one, the block after.""")
 def _behind_first(k, half):
     before, own, behind = key_blocks.solve(k, half).split(half, dim=2)
     return torch.cat([behind, own, before], dim=2)
@@ -410,14 +410,14 @@ def _each_piece_reversed(k, half):
 
 
 @key_blocks.slip("""
-    Each block got its own keys three times. Its neighbours are the blocks before and behind.""")
+    Each block got its own keys three times. Its neighbours are the blocks before and after.""")
 def _own_three_times(k, half):
     own = k.unflatten(1, (-1, half))
     return torch.cat([own, own, own], dim=2)
 
 
 @key_blocks.slip("""
-    Each block finds itself, and zeros for its neighbours. The blocks before and behind hold real keys, except
+    Each block finds itself, and zeros for its neighbours. The blocks before and after hold real keys, except
     at the two ends of the text.""")
 def _neighbours_of_zeros(k, half):
     own = k.unflatten(1, (-1, half))
@@ -425,7 +425,7 @@ def _neighbours_of_zeros(k, half):
 
 
 @key_blocks.slip("""
-    The block behind is always zeros. It should hold the keys that come next, except at the end of the
+    The block after is always zeros. It should hold the keys that come next, except at the end of the
     text.""")
 def _nothing_behind(k, half):
     blocks = key_blocks.solve(k, half)
@@ -618,7 +618,7 @@ def _band_without_abs(n_tokens, half):
 
 
 @allowed_in_blocks.slip("""
-    Your queries look back only. They should see what is at most `half` places behind them, too.""")
+    Your queries look back only. They should also see what comes up to `half` places after them.""")
 def _band_of_the_past(n_tokens, half):
     place, steps = _laid_out(n_tokens, half)
     return (steps.abs() <= half) & (steps <= 0) & (place >= 0) & (place < n_tokens)
@@ -956,9 +956,9 @@ def _two_sources_reference(
 @chapter.implement(
     title="One softmax, two sources",
     statement="""
-        A query looks at the W keys around it and at G global tokens. The scores are there already, scaled:
-        `near_scores` (B, T, W) and `global_scores` (B, T, G). The values around it are its own,
-        `near_values` (B, T, W, D); those of the global tokens are the same for all queries, `global_values`
+        A query looks at W keys around it (its own counts, too) and at G global tokens. The scores are there
+        already, scaled: `near_scores` (B, T, W) and `global_scores` (B, T, G). The values around it are its
+        own, `near_values` (B, T, W, D); those of the global tokens are the same for all queries, `global_values`
         (B, G, D). `allowed` (T, W), True = may attend, hides places outside the text, and those near places
         that hold a global token, which would be counted twice.
 
@@ -1350,14 +1350,14 @@ def _slots_reference(n_tokens: int, size: int) -> np.ndarray:
         was there. So with 3 slots, after token 4 the slots hold the tokens 3, 4 and 2.
 
         Return a table of whole numbers, (T, size): in row t, which token stands in each slot when token t has
-        just been written; -1 where a slot is still empty. Positions need this table: a key's place in the
-        text is no longer its place in the cache.
+        just been written; -1 where a slot is still empty. Whoever needs a key's place in the text when it
+        is read needs this table: it is no longer its place in the cache.
         """,
     hints=(
         "Write the table for 5 tokens and 3 slots on paper. How does a row come from the one above?",
         "A loop is an answer: keep a row, change one of its entries at each step, and store a copy of it. "
         "Without a copy, all rows are the same row.",
-        "Without a loop: slot s holds the newest token that is not after t and leaves the rest s when "
+        "Without a loop: slot s holds the newest token that is not after t and leaves the remainder s when "
         "divided by `size`. How far back from t is it?",
         "It is (t - s) % size back: `t - (t - s) % size`, with t as a column and s as a row. Where that is "
         "below 0, no such token has been written yet.",
