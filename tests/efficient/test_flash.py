@@ -141,3 +141,17 @@ def test_bad_input_says_what_was_wrong(change, error, match):
 def test_a_fast_memory_that_holds_nothing_is_told():
     with pytest.raises(ValueError, match="fast at least 4 d_head, got 8, 4 and 15"):
         traffic(8, 4, 15)
+
+
+def test_autocast_does_not_round_within_the_tiles():
+    tensors = draw(20, 20, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = flash_attention(*tensors)
+    assert_close(inside, flash_attention(*tensors), rtol=0, atol=0)
+
+
+def test_a_gradient_of_a_gradient_is_refused_and_not_wrong():
+    q, k, v = (t.requires_grad_() for t in draw(4, 4))
+    (grad,) = torch.autograd.grad(flash_attention(q, k, v).square().sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()

@@ -88,6 +88,13 @@ def test_in_low_precision_it_is_at_most_twice_as_far_from_the_truth_as_pytorch(d
         assert mine <= 2 * its, f"{name}: {mine:.1e} against {its:.1e}"
 
 
+def test_a_gradient_of_a_gradient_is_refused_and_not_wrong():
+    q, k, v = (t.requires_grad_() for t in draw(4, 4, B=1, H=1))
+    (grad,) = torch.autograd.grad(flash_attention(q, k, v).square().sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("change", "error", "match"),
@@ -98,6 +105,12 @@ def test_in_low_precision_it_is_at_most_twice_as_far_from_the_truth_as_pytorch(d
         ({"block_q": 8}, ValueError, "block_q must be a power of 2, 16 or more, got 8"),
         ({"block_k": 48}, ValueError, "block_k must be a power of 2, 16 or more, got 48"),
         (dict.fromkeys("qkv", torch.zeros(1, 1, 2, 16).double()), TypeError, "bfloat16, got torch.float64"),
+        ({"k": torch.zeros(1, 1, 2, 16).half()}, TypeError, r"got torch\.float16 and torch\.float32"),
+        (
+            {"q": torch.zeros(1, 1, 2, 16, device="meta")},
+            ValueError,
+            "q, k, v and padding must be on one device",
+        ),
         (
             dict.fromkeys("qkv", torch.zeros(1, 1, 2, 16).bfloat16()),
             TypeError,

@@ -77,6 +77,13 @@ def test_in_low_precision_it_is_at_most_twice_as_far_from_the_truth_as_the_loop(
         assert mine <= 2 * its, f"{name}: {mine:.1e} against {its:.1e}"
 
 
+def test_a_gradient_of_a_gradient_is_refused_and_not_wrong():
+    decay, new = (t.requires_grad_() for t in draw(1, 3, 2))
+    (grad,) = torch.autograd.grad(small_blocks(decay, new).square().sum(), new, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize("scan", [scan_kernels.scan, selective_scan.scan, selective_scan.parallel_scan])
 def test_shapes_that_differ_are_told(scan):

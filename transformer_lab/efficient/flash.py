@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..notation import Mask
 
@@ -151,11 +152,13 @@ class _Flash(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, padding, causal, block_q, block_k):
         ctx.about = {"padding": padding, "causal": causal, "block_q": block_q, "block_k": block_k}
-        output, logs = tiles_forward(q, k, v, **ctx.about)
+        with torch.autocast(q.device.type, enabled=False):  # whose products would be of half precision
+            output, logs = tiles_forward(q, k, v, **ctx.about)
         ctx.save_for_backward(q, k, v, output, logs)
         return output
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         return *tiles_backward(grad, *ctx.saved_tensors, **ctx.about), None, None, None, None
 

@@ -9,6 +9,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..notation import Mask
 from ._triton import tl, triton
@@ -88,7 +89,7 @@ def _forward(
     DH: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
     CAUSAL: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
-    tile, pair = tl.program_id(0), tl.program_id(1).to(tl.int64)  # of the queries; of sentence and head
+    pair, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)  # of sentence and head; of the queries
     q, output, logs = q + pair * n_queries * DH, output + pair * n_queries * DH, logs + pair * n_queries
     k, v, real = k + pair * n_keys * DH, v + pair * n_keys * DH, real + pair // n_heads * n_keys
     rows = tile * BLOCK_Q + tl.arange(0, BLOCK_Q)
@@ -139,7 +140,7 @@ def _backward_keys(
     DH: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
     CAUSAL: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
-    tile, pair = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    pair, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
     q, grad = q + pair * n_queries * DH, grad + pair * n_queries * DH
     logs, shared, real = logs + pair * n_queries, shared + pair * n_queries, real + pair // n_heads * n_keys
     at = pair * n_keys * DH
@@ -186,7 +187,7 @@ def _backward_queries(
     DH: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
     CAUSAL: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
-    tile, pair = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    pair, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
     at = pair * n_queries * DH
     k, v, real = k + pair * n_keys * DH, v + pair * n_keys * DH, real + pair // n_heads * n_keys
     rows = tile * BLOCK_Q + tl.arange(0, BLOCK_Q)
@@ -213,29 +214,35 @@ class _Flash(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, padding, causal, block_q, block_k):
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-        real = (
-            k if padding is None else padding[:, 0, 0].to(torch.int8).contiguous()
-        )  # no padding: nobody reads it
+        real = k  # which nobody reads
+        if padding is not None:
+            real = padding[:, 0, 0].to(torch.int8).contiguous()
         output, logs = torch.empty_like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
-        n_pairs, width = q.shape[0] * q.shape[1], q.shape[3]
+        width = q.shape[3]
         ctx.sizes = q.shape[1], q.shape[2], k.shape[2], width**-0.5 * LOG2_E
         ctx.kind = width, block_q, block_k, causal, padding is not None
-        _forward[triton.cdiv(q.shape[2], block_q), n_pairs](
-            q, k, v, real, output, logs, *ctx.sizes, *ctx.kind
-        )
+        ctx.warps = {"num_warps": 8 if width > 64 or block_q * block_k > 64 * 64 else 4}
+        with torch.cuda.device_of(q):
+            grid = q.shape[0] * q.shape[1], triton.cdiv(q.shape[2], block_q)
+            _forward[grid](q, k, v, real, output, logs, *ctx.sizes, *ctx.kind, **ctx.warps)
         ctx.save_for_backward(q, k, v, real, output, logs)
         return output
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         q, k, v, real, output, logs = ctx.saved_tensors
         n_pairs, (width, block_q, block_k, *_) = q.shape[0] * q.shape[1], ctx.kind
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         shared = (grad.float() * output.float()).sum(dim=-1)
         reads = q, k, v, real, grad.contiguous(), logs, shared
-        sizes = *ctx.sizes, width**-0.5
-        _backward_keys[triton.cdiv(k.shape[2], block_k), n_pairs](*reads, grad_k, grad_v, *sizes, *ctx.kind)
-        _backward_queries[triton.cdiv(q.shape[2], block_q), n_pairs](*reads, grad_q, *sizes, *ctx.kind)
+        about = *ctx.sizes, width**-0.5, *ctx.kind
+        launch = ctx.warps | {"num_stages": 2}  # more is kept at a time than on the way forward
+        with torch.cuda.device_of(q):
+            _backward_keys[n_pairs, triton.cdiv(k.shape[2], block_k)](
+                *reads, grad_k, grad_v, *about, **launch
+            )
+            _backward_queries[n_pairs, triton.cdiv(q.shape[2], block_q)](*reads, grad_q, *about, **launch)
         return grad_q, grad_k, grad_v, None, None, None, None
 
 
@@ -246,25 +253,33 @@ def flash_attention(
     padding: Mask | None = None,
     *,
     causal: bool = False,
-    block_q: int = 64,
-    block_k: int = 64,
+    block_q: int | None = None,
+    block_k: int | None = None,
 ) -> Tensor:
     """What ``flash.flash_attention`` gives, by kernels, in float32, float16 or bfloat16.
 
     Args:
         q, k, v, padding, causal: as there; Dh is a power of 2, 16 or more.
-        block_q, block_k: the height and the width of a tile, powers of 2, 16 or more.
+        block_q, block_k: the height and the width of a tile, powers of 2, 16 or more. By default 64, and 32
+            for float32, which is multiplied without tensor cores and soon runs out of registers. What a tile
+            of 128 needs does not fit into every GPU's fast memory.
 
     Raises:
-        ValueError: shapes that do not fit together, a width or a tile of another size.
-        TypeError: a mask that is not boolean, or numbers of another type.
+        ValueError: shapes that do not fit together, a width or a tile of another size, or two devices.
+        TypeError: a mask that is not boolean, or numbers of another type, or of two.
     """
+    usual = 32 if q.dtype == torch.float32 else 64
+    block_q, block_k = usual if block_q is None else block_q, usual if block_k is None else block_k
     check(q, k, v, padding, block_q, block_k)
     for name, size in (("Dh", q.shape[3]), ("block_q", block_q), ("block_k", block_k)):
         if size < 16 or size & (size - 1):
             raise ValueError(f"{name} must be a power of 2, 16 or more, got {size}")
-    if q.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise TypeError(f"q, k and v must be float32, float16 or bfloat16, got {q.dtype}")
+    kinds, places = ({get(t) for t in (q, k, v)} for get in (lambda t: t.dtype, lambda t: t.device))
+    if len(kinds) > 1 or q.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        names = " and ".join(sorted(map(str, kinds)))
+        raise TypeError(f"q, k and v must all be float32, float16 or bfloat16, got {names}")
+    if len(places) > 1 or (padding is not None and padding.device != q.device):
+        raise ValueError("q, k, v and padding must be on one device")
     if q.dtype == torch.bfloat16 and not q.is_cuda:
         raise TypeError(
             "without a GPU q, k and v must be float32 or float16: the interpreter knows no bfloat16"

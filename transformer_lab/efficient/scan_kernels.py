@@ -7,6 +7,7 @@ a parallel scan, from block to block by the last state. Nothing is written but t
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ._triton import tl, triton
 from .selective_scan import check
@@ -24,8 +25,8 @@ def _scan(
     BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr, BACKWARD: tl.constexpr,
 ):  # fmt: skip
     """(B, T, C). BACKWARD: from the last token to the first, each with the decay of the token behind it."""
-    base = tl.program_id(1).to(tl.int64) * n_tokens * n_channels
-    channels = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    base = tl.program_id(0).to(tl.int64) * n_tokens * n_channels
+    channels = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     state = tl.zeros([BLOCK_C], tl.float32)
     for start in range(0, n_tokens, BLOCK_T):
         steps = start + tl.arange(0, BLOCK_T)
@@ -47,8 +48,9 @@ def _scan(
 def _run(decay: Tensor, new: Tensor, blocks: tuple[int, int], *, backward: bool) -> Tensor:
     states = torch.empty_like(new)
     n_batch, n_tokens, n_channels = new.shape
-    grid = triton.cdiv(n_channels, blocks[1]), n_batch
-    _scan[grid](decay, new, states, n_tokens, n_channels, *blocks, backward)
+    grid = n_batch, triton.cdiv(n_channels, blocks[1])
+    with torch.cuda.device_of(new):
+        _scan[grid](decay, new, states, n_tokens, n_channels, *blocks, backward)
     return states
 
 
@@ -61,6 +63,7 @@ class _Scan(torch.autograd.Function):
         return states
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         """A state acts on all later ones: the gradients of new are a scan as well, from the end."""
         decay, states = ctx.saved_tensors

@@ -1563,7 +1563,8 @@ def _back(scores, logs, v, output, grad, *, weights=None, delta=None, product=No
 
 
 @scores_backward.slip("""
-    Delta is missing. Then every weight gains and none loses: the rows of your answer do not sum to 0.""")
+    Delta is missing. Then a weight changes and the others do not make up for it: the rows of your answer do
+    not sum to 0.""")
 def _no_delta(*given):
     return _back(*given, delta=0.0)
 
@@ -1696,7 +1697,7 @@ def _of_the_weights(scores, logs, v, output, grad):
 
 
 @scores_backward.slip("""
-    Only the product got its weight: / and * come before -. Put brackets around the difference.""")
+    Only the product got its weight: * comes before -. Put brackets around the difference.""")
 def _no_brackets(scores, logs, v, output, grad):
     weights = (scores - logs[:, None]).exp()
     return weights * (grad @ v.T) - (grad * output).sum(1, keepdim=True)

@@ -958,9 +958,9 @@ def _two_sources_reference(
     statement="""
         A query looks at W keys around it (its own counts, too) and at G global tokens. The scores are there
         already, scaled: `near_scores` (B, T, W) and `global_scores` (B, T, G). The values around it are its
-        own, `near_values` (B, T, W, D); those of the global tokens are the same for all queries, `global_values`
-        (B, G, D). `allowed` (T, W), True = may attend, hides places outside the text, and those near places
-        that hold a global token, which would be counted twice.
+        own, `near_values` (B, T, W, D); those of the global tokens are the same for all queries,
+        `global_values` (B, G, D). `allowed` (T, W), True = may attend, hides places outside the text, and
+        those near places that hold a global token, which would be counted twice.
 
         Return the output (B, T, D): one weighted average over all that a query may see, with weights that sum
         to 1 over both sources together.
