@@ -18,7 +18,7 @@ from . import results
 
 SEEDS = (0, 1, 2)
 LEARNING_RATE = 5e-3
-Batch = tuple[Int[Tensor, "B T"], Int[Tensor, "B A"]]  # rows, and the answers to their last A tokens
+Batch = tuple[Int[Tensor, "B T"], Int[Tensor, "B P"]]  # rows, and the answers to their last P tokens
 
 
 class MambaModel(nn.Module):
