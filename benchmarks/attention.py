@@ -403,7 +403,7 @@ def verdicts(found: dict[str, dict]) -> str:
 def figure(found: dict[str, dict]) -> plt.Figure:
     """Time against tokens, reading, a panel for each contest."""
     plots.use_house_style()
-    drawing, axes = plots.panels(len(found), width=7, height=2.6 * len(found), stacked=True)
+    drawing, axes = plots.panels(len(found), width=7.0, height=2.6 * len(found), stacked=True)
     for ax, (name, ways) in zip(axes, found.items(), strict=True):
         for label, row in ways["reading"].items():
             ax.loglog(CONTESTS[name].sizes, row["ms"], marker="o", markersize=3, label=label)
