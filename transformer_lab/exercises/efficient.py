@@ -1604,7 +1604,8 @@ def _latent_reference(w_q: np.ndarray, w_uk: np.ndarray, n_heads: int) -> np.nda
         (H, D, Dc).
         """,
     hints=(
-        "One head first: its query matrix is (D, Dh), its W^UK is (Dc, Dh). Which product of the two is (D, Dc)?",
+        "One head first: its query matrix is (D, Dh), its W^UK is (Dc, Dh). Which product of the two is "
+        "(D, Dc)?",
         "The dot product of two rows a and b is `a @ b.T`. So (x W)(c U)ᵀ = x W Uᵀ cᵀ, and what stands "
         "between x and cᵀ is M.",
         "`w_q.unflatten(-1, (n_heads, -1))` is (D, H, Dh): the columns of head h are `[:, h]`. The same for "
