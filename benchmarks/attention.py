@@ -22,10 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-from transformers import LongformerConfig, MambaConfig
-from transformers.models.longformer.modeling_longformer import LongformerSelfAttention
-from transformers.models.mamba.modeling_mamba import MambaMixer
 
+from benchmarks import peer_layers
 from benchmarks.measure import RESULTS, circumstances, medians, peak_bytes
 from transformer_lab import device, plots
 from transformer_lab.attention import MultiHeadAttention, attention
@@ -136,15 +134,7 @@ def windows(n: int, where: torch.device) -> Runs:
 def longformers(n: int, where: torch.device) -> Runs:
     x = drawn(1, n, D_MODEL, where=where)
     ours = WindowAttention(d_model=D_MODEL, n_heads=HEADS, window=WINDOW).to(x)
-    settings = LongformerConfig(
-        hidden_size=D_MODEL,
-        num_attention_heads=HEADS,
-        attention_window=[WINDOW],
-        attention_probs_dropout_prob=0.0,
-    )
-    theirs = LongformerSelfAttention(settings, layer_id=0).to(x)
-    for its, mine in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj")):
-        getattr(theirs, its).load_state_dict(getattr(ours, mine).state_dict())
+    theirs = peer_layers.longformer(ours)
     ours.out_proj = nn.Identity()  # theirs stands outside of the class
     kinds = torch.zeros(1, n, device=where)  # no padding, no global token
     about = {
@@ -184,15 +174,7 @@ def scans(n: int, where: torch.device) -> Runs:
 def mambas(n: int, where: torch.device) -> Runs:
     x = drawn(1, n, D_MODEL, where=where)
     ours = MambaBlock(d_model=D_MODEL).to(x)
-    settings = MambaConfig(hidden_size=D_MODEL, state_size=ours.d_state, time_step_rank=ours.rank)
-    theirs = MambaMixer(settings, layer_idx=0).to(x)
-    names = {"conv": "conv1d", "step_proj": "dt_proj", "log_rate": "A_log", "skip": "D"}
-    theirs.load_state_dict(
-        {
-            ".".join([names.get(first, first), *rest]): tensor
-            for (first, *rest), tensor in ((name.split("."), t) for name, t in ours.state_dict().items())
-        }
-    )
+    theirs = peer_layers.mamba(ours)
     return {
         "Hugging Face's MambaMixer, without its kernels": lambda: theirs(x),
         "MambaBlock": lambda: ours(x),

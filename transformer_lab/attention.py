@@ -52,7 +52,7 @@ def attention(
         raise ValueError(f"queries and keys must be equally wide, got {q.shape[-1]} and {k.shape[-1]}")
     if k.shape[-2] != v.shape[-2]:
         raise ValueError(f"each key needs one value, got {k.shape[-2]} keys and {v.shape[-2]} values")
-    _check(mask, bias, (*_leading(q, k, v), q.shape[-2], k.shape[-2]))
+    check_mask(mask, bias, (*_leading(q, k, v), q.shape[-2], k.shape[-2]))
 
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5  # (..., T, S)
     if bias is not None:
@@ -114,7 +114,7 @@ class MultiHeadAttention(nn.Module):
                 mask or bias does not fit (B, H, T, S).
             TypeError: a mask that is not boolean.
         """
-        self._check_pair(x, context)
+        check_pair(x, context, self.d_model)
         # The queries first, as in the stored runs: gradients are summed in this order.
         q = split_heads(self.q_proj(x), self.n_heads)
         return self._attend(q, *self.keys_values(context), mask, bias)
@@ -130,7 +130,7 @@ class MultiHeadAttention(nn.Module):
         Raises:
             ValueError: ``context`` is not (batch, tokens, d_model).
         """
-        self._check_width("context", context)
+        check_width("context", context, self.d_model)
         keys, values = (split_heads(p(context), self.n_heads) for p in (self.k_proj, self.v_proj))
         if self.rotary is not None:
             keys = self.rotary(keys, torch.arange(start, start + keys.shape[2], device=keys.device))
@@ -151,7 +151,7 @@ class MultiHeadAttention(nn.Module):
             ValueError: ``x`` is not (batch, tokens, d_model), or the mask or bias does not fit (B, H, T, S).
             TypeError: a mask that is not boolean.
         """
-        self._check_width("x", x)
+        check_width("x", x, self.d_model)
         q = split_heads(self.q_proj(x), self.n_heads)
         return self._attend(q, keys, values, mask, bias)
 
@@ -160,7 +160,7 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         q = self._turned(q, keys)
         if mask is not None or bias is not None:
-            _check(mask, bias, (*q.shape[:-1], keys.shape[-2]))
+            check_mask(mask, bias, (*q.shape[:-1], keys.shape[-2]))
         allowed = mask
         if bias is not None:  # the kernel takes one tensor: fold the mask into the bias
             allowed = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
@@ -177,29 +177,41 @@ class MultiHeadAttention(nn.Module):
         bias: Bias | None = None,
     ) -> Float[Tensor, "B H T S"]:
         """The weights that ``forward`` uses, before dropout: for plots, widgets and tests."""
-        self._check_pair(x, context)
+        check_pair(x, context, self.d_model)
         q = split_heads(self.q_proj(x), self.n_heads)
         keys, values = self.keys_values(context)
         return attention(self._turned(q, keys), keys, values, mask, bias=bias)[1]
 
     def _turned(self, q: Tensor, keys: Tensor) -> Tensor:
-        """The last query stands at the last key."""
-        if self.rotary is None:
-            return q
-        n_keys = keys.shape[2]
-        return self.rotary(q, torch.arange(n_keys - q.shape[2], n_keys, device=q.device))
+        return q if self.rotary is None else at_the_end(q, keys.shape[2], self.rotary)
 
-    def _check_width(self, name: str, x: Tensor) -> None:
-        if x.ndim != 3 or x.shape[-1] != self.d_model:
-            wanted = f"(batch, tokens, d_model={self.d_model})"
-            raise ValueError(f"{name} must be {wanted}, got {tuple(x.shape)}")
 
-    def _check_pair(self, x: Tensor, context: Tensor) -> None:
-        self._check_width("x", x)
-        self._check_width("context", context)
-        if len(x) != len(context):
-            sizes = f"{len(x)} and {len(context)}"
-            raise ValueError(f"x and context must hold equally many sequences, got {sizes}")
+def at_the_end(q: Float[Tensor, "B H T Dh"], n_keys: int, rotary: Rotary) -> Float[Tensor, "B H T Dh"]:
+    """Queries turned by their positions: the last one stands at the last key."""
+    return rotary(q, torch.arange(n_keys - q.shape[2], n_keys, device=q.device))
+
+
+def check_width(name: str, x: Tensor, d_model: int) -> None:
+    """Whether ``x`` is (batch, tokens, d_model).
+
+    Raises:
+        ValueError: it is not; ``name`` says what it is.
+    """
+    if x.ndim != 3 or x.shape[-1] != d_model:
+        raise ValueError(f"{name} must be (batch, tokens, d_model={d_model}), got {tuple(x.shape)}")
+
+
+def check_pair(x: Tensor, context: Tensor, d_model: int) -> None:
+    """Whether both are as ``check_width`` asks, and of equally many sequences.
+
+    Raises:
+        ValueError: they are not.
+    """
+    check_width("x", x, d_model)
+    check_width("context", context, d_model)
+    if len(x) != len(context):
+        sizes = f"{len(x)} and {len(context)}"
+        raise ValueError(f"x and context must hold equally many sequences, got {sizes}")
 
 
 def check_heads(d_model: int, n_heads: int) -> None:
@@ -229,7 +241,13 @@ def _leading(*tensors: Tensor) -> tuple[int, ...]:
         raise ValueError(f"q, k and v must agree in the axes before the last two, got {shapes}") from None
 
 
-def _check(mask: Tensor | None, bias: Tensor | None, scores: tuple[int, ...]) -> None:
+def check_mask(mask: Tensor | None, bias: Tensor | None, scores: tuple[int, ...]) -> None:
+    """Whether mask and bias, where there are any, fit scores of this shape.
+
+    Raises:
+        ValueError: one does not broadcast to it.
+        TypeError: a mask that is not boolean, a bias that is not floating-point.
+    """
     if mask is not None and mask.dtype != torch.bool:
         raise TypeError(f"mask must be bool, True = may attend; got {mask.dtype}")
     if bias is not None and not bias.is_floating_point():

@@ -59,6 +59,22 @@ def padding_mask(tokens: Integer[Tensor, "B S"], pad_id: int) -> Bool[Tensor, "B
     return (tokens != pad_id)[:, None, None, :]
 
 
+def check_padding(padding: Tensor | None, keys: Tensor) -> None:
+    """Whether a padding mask, if there is one, fits keys (B, H, S, Dh).
+
+    Raises:
+        ValueError: it is not (B, 1, 1, S).
+        TypeError: it is not boolean.
+    """
+    if padding is None:
+        return
+    if padding.dtype != torch.bool:
+        raise TypeError(f"padding must be bool, True = real; got {padding.dtype}")
+    wanted = (len(keys), 1, 1, keys.shape[2])
+    if padding.shape != wanted:
+        raise ValueError(f"padding must be (B, 1, 1, S) = {wanted}, got {tuple(padding.shape)}")
+
+
 def sliding_window_mask(
     n: int, window: int, *, device: torch.device | str | None = None
 ) -> Bool[Tensor, "1 1 T T"]:

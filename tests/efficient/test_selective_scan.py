@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
+from benchmarks.peer_layers import as_in_mamba_mixer, mamba
 from tests.conftest import gradients
 from tests.efficient import with_gradients
 from transformer_lab.efficient.selective_scan import (
@@ -119,26 +120,12 @@ def test_a_step_of_zero_ignores_the_token_and_a_long_one_forgets_the_past():
             assert_close(state.state, torch.ones_like(state.state), rtol=0, atol=1e-12)
 
 
-THEIR_NAMES = {"conv": "conv1d", "step_proj": "dt_proj", "log_rate": "A_log", "skip": "D"}
-
-
-def renamed(tensors):
-    """``tensors`` by their names in Hugging Face's block."""
-    parts = ((name.split("."), tensor) for name, tensor in tensors)
-    return {".".join([THEIR_NAMES.get(first, first), *rest]): tensor for (first, *rest), tensor in parts}
-
-
 def test_it_equals_hugging_face_s_mamba(parity):
-    from transformers import MambaConfig
-    from transformers.models.mamba.modeling_mamba import MambaMixer
-
     ours, x = block(), draw(2, 11, 8).requires_grad_()
-    config = MambaConfig(hidden_size=8, state_size=4, conv_kernel=4, expand=2, time_step_rank=1)
-    theirs = MambaMixer(config, layer_idx=0).double()
-    theirs.load_state_dict(renamed(ours.state_dict().items()))
+    theirs = mamba(ours)
     found, wanted = ours(x), theirs(x)
     its = dict(theirs.named_parameters())
-    mine = renamed(ours.named_parameters())
+    mine = as_in_mamba_mixer(ours.named_parameters())
     grads = zip(
         ("x", *its),
         gradients(found, x, *(mine[name] for name in its)),
@@ -157,7 +144,7 @@ def test_a_new_block_has_the_sizes_and_the_decays_of_hugging_face_s():
 
     ours = MambaBlock(d_model=40, d_state=5, d_conv=3, expand=3)
     theirs = MambaMixer(MambaConfig(hidden_size=40, state_size=5, conv_kernel=3, expand=3), layer_idx=0)
-    mine, its = renamed(ours.state_dict().items()), theirs.state_dict()
+    mine, its = as_in_mamba_mixer(ours.state_dict().items()), theirs.state_dict()
     assert {name: t.shape for name, t in mine.items()} == {name: t.shape for name, t in its.items()}
     assert_close((mine["A_log"], mine["D"]), (its["A_log"], its["D"]))
     steps = nn.functional.softplus(ours.step_proj.bias)

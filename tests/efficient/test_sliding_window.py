@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.testing import assert_close
 
+from benchmarks.peer_layers import longformer
 from tests.conftest import gradients
 from tests.efficient import with_gradients
 from transformer_lab.attention import attention
@@ -98,37 +99,14 @@ def test_no_text_is_no_error():
     assert sliding_window_attention(empty, empty, empty, window=2).shape == empty.shape
 
 
-def longformer(ours, window):
-    from transformers import LongformerConfig
-    from transformers.models.longformer.modeling_longformer import LongformerSelfAttention
-
-    d_model = ours.out_proj.in_features
-    theirs = LongformerSelfAttention(
-        LongformerConfig(
-            hidden_size=d_model,
-            num_attention_heads=ours.n_heads,
-            attention_window=[window],
-            attention_probs_dropout_prob=0.0,
-        ),
-        layer_id=0,
-    ).to(torch.float64)
-    names = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}
-    for its, mine in names.items():
-        getattr(theirs, its).load_state_dict(getattr(ours, mine).state_dict())
-        getattr(theirs, f"{its}_global").load_state_dict(getattr(ours, f"global_{mine}").state_dict())
-    return theirs
-
-
 @pytest.mark.parametrize("with_global", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
 def test_it_equals_hugging_face_s_longformer(parity, with_global, padded):
     """Gradients without padding; see below for rows with different numbers of global tokens."""
     torch.manual_seed(0)
-    window = 4
-    ours = WindowAttention(d_model=8, n_heads=2, window=window).double()
+    ours = WindowAttention(d_model=8, n_heads=2, window=4).double()
+    theirs = longformer(ours)
     ours.out_proj = torch.nn.Identity()  # theirs stands outside of the class
-    ours.out_proj.in_features = 8
-    theirs = longformer(ours, window)
     x = torch.randn(2, 12, 8, dtype=torch.float64, requires_grad=True)  # theirs takes whole windows only
     real = torch.ones(2, 12, dtype=torch.bool)
     if padded:
@@ -169,9 +147,8 @@ def test_unequal_numbers_of_global_tokens_too(padded):
     """
     torch.manual_seed(0)
     ours = WindowAttention(d_model=8, n_heads=2, window=4)
+    theirs = longformer(ours)
     ours.out_proj = torch.nn.Identity()
-    ours.out_proj.in_features = 8
-    theirs = longformer(ours, 4).float()
     x = torch.randn(2, 12, 8, requires_grad=True)
     real = torch.ones(2, 12, dtype=torch.bool)
     real[1, 9:] = not padded

@@ -49,7 +49,7 @@ def block_flops(
     """
     n_queries = n_tokens if n_queries is None else n_queries
     d_kv = _width_of_keys(d_model, n_heads, n_kv_heads)
-    _check(n_tokens=n_tokens, d_ff=d_ff, n_queries=n_queries, n_batch=n_batch)
+    check_sizes(n_tokens=n_tokens, d_ff=d_ff, n_queries=n_queries, n_batch=n_batch)
     rows = n_batch * n_queries
     return {
         "projections": 2 * rows * d_model * (2 * d_model + 2 * d_kv),
@@ -89,7 +89,7 @@ def block_bytes(
     """
     n_queries = n_tokens if n_queries is None else n_queries
     d_kv = _width_of_keys(d_model, n_heads, n_kv_heads)
-    _check(
+    check_sizes(
         n_tokens=n_tokens, d_ff=d_ff, n_queries=n_queries, n_batch=n_batch, bytes_per_number=bytes_per_number
     )
     rows, keys = n_batch * n_queries, n_batch * n_tokens
@@ -117,7 +117,7 @@ def crossover(d_model: int, d_ff: int) -> int:
     >>> crossover(512, 2048)
     3072
     """
-    _check(d_model=d_model, d_ff=d_ff)
+    check_sizes(d_model=d_model, d_ff=d_ff)
     return 2 * d_model + d_ff  # 4 n² D = n (8 D² + 4 D F), solved for n
 
 
@@ -239,7 +239,7 @@ def cache_numbers(
     missing = [name for name, size in needed.items() if size is None]
     if missing:
         raise ValueError(f"a {kind} cache is counted from {' and '.join(needed)}, {missing[0]} is missing")
-    _check(**needed)
+    check_sizes(**needed)
     return sum(needed.values()) if kind == "latent" else 2 * math.prod(needed.values())
 
 
@@ -258,7 +258,7 @@ def cache_bytes(
     >>> cache_bytes(2048, n_tokens=4096, n_layers=80) / 2**30  # LLaMA 2, 70B: 1.25 GiB a text
     1.25
     """
-    _check(numbers=numbers, n_tokens=n_tokens, n_layers=n_layers, n_batch=n_batch)
+    check_sizes(numbers=numbers, n_tokens=n_tokens, n_layers=n_layers, n_batch=n_batch)
     if not bytes_per_number > 0:
         raise ValueError(f"bytes_per_number must be positive, got {bytes_per_number}")
     return numbers * n_tokens * n_layers * n_batch * bytes_per_number
@@ -267,7 +267,7 @@ def cache_bytes(
 def _width_of_keys(d_model: int, n_heads: int, n_kv_heads: int | None) -> int:
     """G times Dh."""
     n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
-    _check(d_model=d_model, n_heads=n_heads, n_kv_heads=n_kv_heads)
+    check_sizes(d_model=d_model, n_heads=n_heads, n_kv_heads=n_kv_heads)
     if d_model % n_heads or n_heads % n_kv_heads:
         raise ValueError(
             "d_model must be a multiple of n_heads, and that one of n_kv_heads,"
@@ -276,7 +276,12 @@ def _width_of_keys(d_model: int, n_heads: int, n_kv_heads: int | None) -> int:
     return d_model // n_heads * n_kv_heads
 
 
-def _check(**sizes: int) -> None:
+def check_sizes(**sizes: int) -> None:
+    """Sizes by name.
+
+    Raises:
+        ValueError: one is below 1.
+    """
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} must be 1 or more, got {size}")

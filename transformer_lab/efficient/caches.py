@@ -14,12 +14,12 @@ from jaxtyping import Float, Int8, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..attention import Rotary, check_heads, split_heads
-from ..attention import _check as _check_mask
+from ..attention import Rotary, at_the_end, check_heads, check_mask, check_pair, check_width, split_heads
 from ..masks import causal_mask
 from ..norms import RMSNorm
 from ..notation import Mask
 from ..positional import rotate
+from . import check_sizes
 
 
 class KeyValueCache:
@@ -52,7 +52,7 @@ class KeyValueCache:
         device: torch.device | str | None = None,
     ) -> None:
         d_value = d_head if d_value is None else d_value
-        _check_sizes(n_batch=n_batch, n_kv_heads=n_kv_heads, max_len=max_len, d_head=d_head, d_value=d_value)
+        check_sizes(n_batch=n_batch, n_kv_heads=n_kv_heads, max_len=max_len, d_head=d_head, d_value=d_value)
         room = n_batch, n_kv_heads, max_len
         self.keys = torch.zeros(*room, d_head, dtype=dtype, device=device)
         self.values = torch.zeros(*room, d_value, dtype=dtype, device=device)
@@ -114,7 +114,7 @@ class QuantisedCache:
         device: torch.device | str | None = None,
     ) -> None:
         d_value = d_head if d_value is None else d_value
-        _check_sizes(n_batch=n_batch, n_kv_heads=n_kv_heads, max_len=max_len, d_head=d_head, d_value=d_value)
+        check_sizes(n_batch=n_batch, n_kv_heads=n_kv_heads, max_len=max_len, d_head=d_head, d_value=d_value)
         _check_bits(bits, d_head, d_value)
         self.bits, self.length = bits, 0
         room = n_batch, n_kv_heads, max_len
@@ -234,7 +234,7 @@ class GroupedQueryAttention(nn.Module):
         Raises:
             ValueError: ``x`` or ``context`` is not (batch, tokens, d_model), or their batches differ.
         """
-        _check_pair(x, context, self.d_model)
+        check_pair(x, context, self.d_model)
         return self._attend(x, *self.keys_values(context), mask)
 
     def keys_values(
@@ -269,20 +269,20 @@ class GroupedQueryAttention(nn.Module):
             ValueError: ``x`` is not (batch, tokens, d_model), or the cache is full or of other sizes.
             TypeError: a cache of other numbers than the weights.
         """
-        _check_width("x", x, self.d_model)
+        check_width("x", x, self.d_model)
         keys, values = cache.append(*self.keys_values(x, start=cache.length))
         return self._attend(x, keys, values, _seen(x, cache.length))
 
     def _attend(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         q = split_heads(self.q_proj(x), self.n_heads)
         if self.rotary is not None:
-            q = _turned(q, keys.shape[2], self.rotary)
+            q = at_the_end(q, keys.shape[2], self.rotary)
         if mask is None:  # all see all: the queries of a group stand in one row, and their keys are read once
             q = q.unflatten(1, (self.n_kv_heads, -1))  # (B, G, H / G, T, Dh)
             y = F.scaled_dot_product_attention(q.flatten(2, 3), keys, values)
             y = y.unflatten(2, q.shape[2:4]).flatten(1, 2)  # (B, H, T, Dh)
         else:
-            _check_mask(mask, None, (*q.shape[:-1], keys.shape[2]))
+            check_mask(mask, None, (*q.shape[:-1], keys.shape[2]))
             y = F.scaled_dot_product_attention(q, keys, values, mask, enable_gqa=True)
         return self.out_proj(y.transpose(1, 2).flatten(2))  # (B, H, T, Dh) -> (B, T, D)
 
@@ -322,7 +322,7 @@ class LatentAttention(nn.Module):
         rotary: Rotary = rotate,
     ) -> None:
         super().__init__()
-        _check_sizes(d_model=d_model, n_heads=n_heads, d_head=d_head, d_latent=d_latent, d_rope=d_rope)
+        check_sizes(d_model=d_model, n_heads=n_heads, d_head=d_head, d_latent=d_latent, d_rope=d_rope)
         self.d_model, self.n_heads, self.d_head = d_model, n_heads, d_head
         self.d_latent, self.d_rope, self.rotary = d_latent, d_rope, rotary
         self.q_proj = nn.Linear(d_model, n_heads * (d_head + d_rope), bias=False)  # W^Q and W^QR
@@ -341,7 +341,7 @@ class LatentAttention(nn.Module):
         Raises:
             ValueError: ``x`` or ``context`` is not (batch, tokens, d_model), or their batches differ.
         """
-        _check_pair(x, context, self.d_model)
+        check_pair(x, context, self.d_model)
         rotary_key, latent = self.latents(context)
         keys, values = (
             split_heads(projection(latent[:, 0]), self.n_heads) for projection in (self.k_proj, self.v_proj)
@@ -349,7 +349,7 @@ class LatentAttention(nn.Module):
         keys = torch.cat([keys, rotary_key.expand(-1, self.n_heads, -1, -1)], dim=-1)
         queries = torch.cat(self._queries(x, keys.shape[2]), dim=-1)
         if mask is not None:
-            _check_mask(mask, None, (*queries.shape[:-1], keys.shape[2]))
+            check_mask(mask, None, (*queries.shape[:-1], keys.shape[2]))
         y = F.scaled_dot_product_attention(queries, keys, values, mask)  # scaled by √(Dh + Dr)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
@@ -386,7 +386,7 @@ class LatentAttention(nn.Module):
             ValueError: ``x`` is not (batch, tokens, d_model), or the cache is full or of other sizes.
             TypeError: a cache of other numbers than the weights.
         """
-        _check_width("x", x, self.d_model)
+        check_width("x", x, self.d_model)
         rotary_key, latent = cache.append(*self.latents(x, start=cache.length))
         rotary_key, latent = rotary_key[:, 0], latent[:, 0]  # (B, S, Dr), (B, S, Dc)
         up_k, up_v = (p.weight.unflatten(0, (self.n_heads, -1)) for p in (self.k_proj, self.v_proj))
@@ -406,12 +406,7 @@ class LatentAttention(nn.Module):
     def _queries(self, x: Tensor, n_keys: int) -> tuple[Tensor, Tensor]:
         """(B, H, T, Dh) and the rotary part, (B, H, T, Dr)."""
         q, rotary_q = split_heads(self.q_proj(x), self.n_heads).split([self.d_head, self.d_rope], dim=-1)
-        return q, _turned(rotary_q, n_keys, self.rotary)
-
-
-def _turned(q: Tensor, n_keys: int, rotary: Rotary) -> Tensor:
-    """The last query stands at the last key."""
-    return rotary(q, torch.arange(n_keys - q.shape[2], n_keys, device=q.device))
+        return q, at_the_end(rotary_q, n_keys, self.rotary)
 
 
 def _seen(x: Tensor, n_keys: int) -> Tensor | None:
@@ -435,27 +430,9 @@ def _place(
     return slice(length, length + keys.shape[2])
 
 
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be 1 or more, got {size}")
-
-
 def _check_bits(bits: int, *widths: int) -> None:
     if bits not in (8, 4):
         raise ValueError(f"bits must be 8 or 4, got {bits}")
     for width in widths:
         if bits == 4 and width % 2:
             raise ValueError(f"4 bits go two to a byte, so the width must be even, got {width}")
-
-
-def _check_width(name: str, x: Tensor, d_model: int) -> None:
-    if x.ndim != 3 or x.shape[-1] != d_model:
-        raise ValueError(f"{name} must be (batch, tokens, d_model={d_model}), got {tuple(x.shape)}")
-
-
-def _check_pair(x: Tensor, context: Tensor, d_model: int) -> None:
-    _check_width("x", x, d_model)
-    _check_width("context", context, d_model)
-    if len(x) != len(context):
-        raise ValueError(f"x and context must hold equally many sequences, got {len(x)} and {len(context)}")

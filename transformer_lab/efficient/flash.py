@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..masks import check_padding
 from ..notation import Mask
 
 
@@ -205,9 +206,4 @@ def check(q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None, block_q: int,
         )
     if block_q < 1 or block_k < 1:
         raise ValueError(f"block_q and block_k must be 1 or more, got {block_q} and {block_k}")
-    if padding is not None:
-        if padding.dtype != torch.bool:
-            raise TypeError(f"padding must be bool, True = real; got {padding.dtype}")
-        wanted = (len(k), 1, 1, k.shape[2])
-        if padding.shape != wanted:
-            raise ValueError(f"padding must be (B, 1, 1, S) = {wanted}, got {tuple(padding.shape)}")
+    check_padding(padding, k)

@@ -12,7 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..masks import check_padding
 from ..notation import Mask
+from . import check_sizes
 
 Feature = Callable[[Tensor], Tensor]  # (..., Dh) -> (..., any width), nowhere negative
 
@@ -104,10 +106,7 @@ class LinearState:
         device: torch.device | str | None = None,
     ) -> None:
         d_value = d_head if d_value is None else d_value
-        sizes = {"n_batch": n_batch, "n_heads": n_heads, "d_head": d_head, "d_value": d_value}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be 1 or more, got {size}")
+        check_sizes(n_batch=n_batch, n_heads=n_heads, d_head=d_head, d_value=d_value)
         self.sums = torch.zeros(n_batch, n_heads, d_head, d_value + 1, dtype=dtype, device=device)
         self.feature = feature
 
@@ -176,11 +175,5 @@ def _check(
             f"causal=True needs a key for each query, got {q.shape[2]} queries and {k.shape[2]} keys;"
             " to go on from earlier tokens, use LinearState"
         )
-    if chunk < 1:
-        raise ValueError(f"chunk must be 1 or more, got {chunk}")
-    if padding is not None:
-        if padding.dtype != torch.bool:
-            raise TypeError(f"padding must be bool, True = real; got {padding.dtype}")
-        wanted = (len(k), 1, 1, k.shape[2])
-        if padding.shape != wanted:
-            raise ValueError(f"padding must be (B, 1, 1, S) = {wanted}, got {tuple(padding.shape)}")
+    check_sizes(chunk=chunk)
+    check_padding(padding, k)

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import check_sizes
+
 
 def scan(decay: Float[Tensor, "B T ..."], new: Float[Tensor, "B T ..."]) -> Float[Tensor, "B T ..."]:
     """h_t = decay_t h_(t-1) + new_t for every t, from h_(-1) = 0, one step after another: the definition.
@@ -132,10 +134,7 @@ class MambaBlock(nn.Module):
         selective: bool = True,
     ) -> None:
         super().__init__()
-        sizes = {"d_model": d_model, "d_state": d_state, "d_conv": d_conv, "expand": expand}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be 1 or more, got {size}")
+        check_sizes(d_model=d_model, d_state=d_state, d_conv=d_conv, expand=expand)
         self.d_model, self.d_state, self.d_conv, self.d_inner = d_model, d_state, d_conv, expand * d_model
         self.rank = math.ceil(d_model / 16)
         self.in_proj = nn.Linear(d_model, (2 if gate else 1) * self.d_inner, bias=False)
