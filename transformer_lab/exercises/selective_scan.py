@@ -603,7 +603,7 @@ def _bias_by_halving(step: np.ndarray) -> np.ndarray:
         step; so its bias must be the number $z$ with $\operatorname{softplus}(z) = \text{step}$.
 
         `step` has the shape (Di). Write the biases, (Di). Some steps are above 100: see that they do not
-        overflow. (In float32 `exp` of more than 88 is infinity.)
+        overflow. (In float32 `exp` of 89 is infinity.)
         """,
     hints=(
         "Solve step = log(1 + exp(z)) for z, on paper, one operation at a time: what undoes a logarithm?",
@@ -632,7 +632,7 @@ def _forwards(step):
 
 
 @first_bias.slip("""
-    Right, as long as the step is not long: `exp` of more than 88 is infinity in float32. Take exp(step)
+    Right, as long as the step is not long: `exp` of 89 is infinity in float32. Take exp(step)
     out of the logarithm: step + log(1 - exp(-step)).""")
 def _overflows(step):
     return torch.log(torch.exp(step) - 1)

@@ -1,4 +1,4 @@
-"""What a selective state keeps of the tokens it reads -- book chapter "Selective state spaces".
+"""What a selective state keeps of the tokens it reads -- book chapter "Mamba: a memory of fixed size".
 
 Front end: selective_scan_state.js.
 """
