@@ -4,16 +4,18 @@
     python tools/exercises.py --solve book/attention.ipynb
 
 The first writes text, hints and stubs into the chapter, as transformer_lab/exercises/STEM.py words them;
-tools/execute.py comes next. The second leaves the chapter alone: a copy that holds every solution runs from
-top to bottom, and what each check says is printed. All must pass.
+tools/execute.py comes next. The second leaves the chapter alone: every solution runs in its cell, after the
+chapter's imports, and what each check says is printed. All must pass.
 """
 
 import argparse
+import ast
 import importlib
 import sys
 from pathlib import Path
 
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
 from transformer_lab.exercises.check import Exercise, source
@@ -61,11 +63,24 @@ def solved_cell(exercise: Exercise) -> str:
     return f"{source(exercise.solve)}\n\n\nex.{exercise.name}.check({answer})"
 
 
+def imports(nb: NotebookNode) -> str:
+    """What the chapter imports: all that its exercises may need of it.
+
+    So a learner who comes back runs these lines and goes on, without the chapter's experiments.
+    """
+    python = TransformerManager().transform_cell  # without the magic of the first cell
+    code = [ast.parse(python(cell.source)) for cell in nb.cells if cell.cell_type == "code"]
+    lines = [line for cell in code for line in cell.body if isinstance(line, ast.Import | ast.ImportFrom)]
+    return "\n".join(map(ast.unparse, lines))
+
+
 def solve(nb: NotebookNode, stem: str, folder: Path) -> dict[str, str]:
-    """What the check of each exercise says, after a run of the whole notebook with all solutions in it."""
+    """What the check of each exercise says of our solution, after a run of the chapter's imports."""
     answers = [cell for cell in nb.cells if TAG in cell.metadata.get("tags", [])]
+    before = nbformat.v4.new_code_cell(imports(nb))
     for cell, exercise in zip(answers, of(stem), strict=True):
         cell.source = solved_cell(exercise)
+    nb.cells = [before, *answers]
     execute.run(nb, folder)
     if faults := execute.faults(nb):
         raise execute.Refused("; ".join(faults))
@@ -76,7 +91,7 @@ def solve(nb: NotebookNode, stem: str, folder: Path) -> dict[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Put a chapter's exercises into its notebook.")
     parser.add_argument("chapters", nargs="+", type=Path, metavar="book/STEM.ipynb")
-    parser.add_argument("--solve", action="store_true", help="run a copy that holds the solutions")
+    parser.add_argument("--solve", action="store_true", help="run the solutions instead")
     options = parser.parse_args()
     failed = 0
     for path in options.chapters:

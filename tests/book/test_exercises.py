@@ -312,7 +312,8 @@ def test_axe_finds_nothing_when_all_is_opened_and_answered(stem, theme, visit):
     predictions = [e for e in PREDICTED if e.chapter == stem]
     for turn, exercise in enumerate(predictions):
         say(exercise, page, exercise.expected if turn % 2 else next(iter(exercise.wrong)))
-    found = Axe().run(page, context={"include": [".exercise"]}).response["violations"]
+    rules = {"runOnly": ["color-contrast"]} if theme == "dark" else {}  # nothing else depends on the theme
+    found = Axe().run(page, context={"include": [".exercise"]}, options=rules).response["violations"]
     assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
 
 
