@@ -5,10 +5,11 @@ import re
 import shutil
 from pathlib import Path
 
-from axe_playwright_python.sync_playwright import Axe
 from ipywidgets import Widget
 
 from book._ext.policy import policy
+
+from .accessibility import violations
 
 ROOT = Path(__file__).resolve().parents[2]
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -95,8 +96,6 @@ PARTS_OUTSIDE = """[...document.querySelectorAll(".tl-widget")].flatMap((widget)
 def is_amiss(page) -> list[str]:
     """What no reader should meet on the page: parts that do not fit, and what axe finds."""
     wide = page.evaluate("document.documentElement.scrollWidth") > page.viewport_size["width"]
-    dark = page.evaluate("document.documentElement.dataset.theme") == "dark"
-    rules = {"runOnly": ["color-contrast"]} if dark else {}  # nothing else depends on the theme
-    found = Axe().run(page, options=rules).response["violations"]
     amiss = ["the page scrolls sideways"] if wide else []
-    return amiss + page.evaluate(PARTS_OUTSIDE) + [f"{v['id']}: {v['nodes'][0]['html'][:120]}" for v in found]
+    found = [f"{rule}: {html[0][:120]}" for rule, html in violations(page).items()]
+    return amiss + page.evaluate(PARTS_OUTSIDE) + found
