@@ -34,7 +34,9 @@ def test_the_usual_story_and_the_recurrence_that_ends_it(show):
     switch(page, "LSTM, gate open").check()
     assert "Not so: LSTM, gate open and attention." in said(page)
     assert legend(page)[1] == "LSTM, gate open 0.36"
-    assert "is here from 0.12 times that of LSTM, gate open to 1.3 × 10⁹ times that of tanh RNN." in said(page)
+    assert "is here from 0.12 times that of LSTM, gate open to 1.3 × 10⁹ times that of tanh RNN." in said(
+        page
+    )
     switch(page, "tanh RNN").uncheck()
     assert "nothing shown here has faded" in said(page) and len(legend(page)) == 2
     assert page.locator(".tl-plot polyline").count() == 2
