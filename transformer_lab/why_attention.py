@@ -69,13 +69,26 @@ class Recurrent(nn.Module):
         if start == "orthogonal":
             nn.init.orthogonal_(self.recurrence.weight_hh_l0)
         if start == "open":
-            forget = slice(d_model, 2 * d_model)  # PyTorch's order of gates: input, forget, cell, output
-            with torch.no_grad():  # there are two biases, which are added
-                self.recurrence.bias_ih_l0[forget] = OPEN
-                self.recurrence.bias_hh_l0[forget] = 0.0
+            set_forget_bias(self.recurrence, OPEN)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         return self.recurrence(x)[0]
+
+
+@torch.no_grad()
+def set_forget_bias(lstm: nn.LSTM, bias: float) -> None:
+    """Give all forget gates of the first layer the same bias: sigmoid(bias) of each number stands at first.
+
+    Source: Jozefowicz et al. (2015), https://proceedings.mlr.press/v37/jozefowicz15.html, who advise 1.
+
+    >>> lstm = nn.LSTM(2, 2)
+    >>> set_forget_bias(lstm, 3.0)
+    >>> (lstm.bias_ih_l0 + lstm.bias_hh_l0)[2:4].tolist()
+    [3.0, 3.0]
+    """
+    forget = slice(lstm.hidden_size, 2 * lstm.hidden_size)  # PyTorch's order: input, forget, cell, output
+    lstm.bias_ih_l0[forget] = bias
+    lstm.bias_hh_l0[forget] = 0.0  # there are two biases, which are added
 
 
 class DilatedConvolutions(nn.Module):

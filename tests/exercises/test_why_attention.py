@@ -104,7 +104,33 @@ RIGHT = {
     "running_average": [running_by_cumsum, running_row_by_row],
     "heard": [heard_by_products, heard_by_counting_ways],
 }
-EQUIVALENT = {}
+# The mutants of the solutions that pass, each because it computes what the solution computes.
+FLAT = "the scores have one axis, which is the first and the last"
+END = "rows are added or taken away behind the last token, and only the first T are kept"
+EQUIVALENT = {
+    "weighted_average": {"weights = scores.softmax(dim=-1)": FLAT},
+    "two_taps": {
+        "earlier = torch.nn.functional.pad(x, (0, 0, back, 1))[:len(x)]": END,
+        "earlier = torch.nn.functional.pad(x, (0, 0, back, -1))[:len(x)]": END + "; `back` is 1 or more",
+    },
+    "carried": {
+        "table = torch.eye(len(weight), dtype=states.dtype, device=weight.device)": (
+            "states and weight are of one type"
+        ),
+    },
+    "running_average": {
+        "seen = torch.ones(n, n, dtype=torch.bool, device=scores.device).tril().detach()": (
+            "booleans have no gradient"
+        ),
+        "seen = torch.ones(n, n, dtype=torch.bool, device=scores.device).detach().tril()": (
+            "booleans have no gradient"
+        ),
+        "n = len(values)": "each token has a score and a value",
+        "table = scores.masked_fill(~seen, float('-inf'))": "the mask has T rows, and the scores broadcast",
+        "return table.softmax(dim=1) @ values": "the table has two axes: the last is number 1",
+    },
+    "heard": {"for hop in 2 * hops[:-1].flip(0):": "twice True is as true: any"},
+}
 
 
 def test_the_chapter_has_eleven_exercises_of_all_four_kinds():

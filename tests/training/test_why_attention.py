@@ -37,7 +37,7 @@ def test_a_reader_answers_from_the_last_token():
 @pytest.mark.parametrize("n", runs.TASK_LENGTHS)
 def test_readers_are_of_one_size(n):
     sizes = [runs.size(runs.Reader(name, d_model=runs.width(name, n), reach=n)) for name in runs.READERS]
-    assert 0.94 * runs.WEIGHTS < min(sizes) <= max(sizes) <= runs.WEIGHTS
+    assert 0.93 * runs.WEIGHTS < min(sizes) <= max(sizes) <= runs.WEIGHTS
 
 
 def test_a_short_run_is_repeatable_and_its_settings_matter(monkeypatch):
@@ -91,6 +91,27 @@ def test_what_is_stored_is_whole():
         assert list(of_spreads) == [str(spread) for spread in runs.SPREADS]
         for curves in of_spreads.values():
             assert [len(curve) for curve in curves] == [runs.PATIENT // runs.WINDOW] * len(runs.SEEDS)
+    assert list(stored["gate"]["curves"]) == [str(bias) for bias in runs.GATE_BIASES]
+    for curves in stored["gate"]["curves"].values():
+        assert [len(curve) for curve in curves] == [runs.STEPS // runs.WINDOW] * len(runs.SEEDS)
+
+
+def test_a_gate_run_is_the_lstm_s_with_another_bias(monkeypatch):
+    monkeypatch.setattr(runs, "WINDOW", 1)
+    monkeypatch.setattr(runs, "PATIENT_LENGTH", 6)
+    base = runs.gate_run(3.0, steps=8)
+    settings = {"rate": runs.PATIENT_RATE, "spread": runs.GATE_SPREAD, "steps": 8}
+    assert base == runs.task_run("LSTM, gate open", 6, **settings)["curve"]
+    assert base not in (runs.gate_run(0.0, steps=8), runs.gate_run(3.0, seed=1, steps=8))
+
+
+@pytest.mark.slow
+def test_what_the_gate_s_bias_decides_is_measured_again():
+    stored = results.read("why_attention")["gate"]["curves"]
+    for bias in (0.0, 5.0):
+        for seed, curve in zip(runs.SEEDS, stored[str(bias)], strict=True):
+            if curve[-1] > 0.95 or curve[-1] < 0.2:
+                assert runs.gate_run(bias, seed=seed)[-1] == pytest.approx(curve[-1], abs=0.15)
 
 
 @pytest.mark.parametrize("name", runs.NAMES)

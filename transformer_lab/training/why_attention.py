@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..why_attention import NAMES, LayerName, gradient_by_distance, make_layer
+from ..why_attention import NAMES, LayerName, gradient_by_distance, make_layer, set_forget_bias
 from . import results
 
 SEEDS = (0, 1, 2)
@@ -58,6 +58,7 @@ TASK_LENGTHS = (16, 32, 64)
 RATES = (1e-3, 3e-3, 1e-2)
 SPREADS = (1.0, 0.3)  # of the embedding: large tokens drive the states of recurrences to their ends
 STEPS, WINDOW, BATCH = 1000, 50, 32
+GATE_BIASES, GATE_SPREAD = (0.0, 1.0, 3.0, 5.0), 0.3  # of forget gates; of the embedding
 PATIENT, PATIENT_LENGTH, PATIENT_RATE = 2000, 64, 3e-3  # three recurrences get these steps once more
 CHOOSING = 100  # the seed with which rate and spread are chosen
 Rows = tuple[Int[Tensor, "B T"], Int[Tensor, "B"]]  # what is read, and the answers
@@ -161,17 +162,24 @@ def task_run(
     """
     torch.manual_seed(seed)
     model = Reader(name, d_model=width(name, n_tokens), reach=n_tokens, spread=spread)
-    new, longer = (
-        one_loud_token(500, n, torch.Generator().manual_seed(1000)) for n in (n_tokens, 4 * n_tokens)
-    )
-    curve: list[float] = []
+    curve = _watched(model, n_tokens, rate=rate, steps=steps, seed=seed)
+    return {"curve": curve, "longer": round(share_right(model, *_new_rows(4 * n_tokens)), 3)}
+
+
+def _new_rows(n_tokens: int) -> Rows:
+    return one_loud_token(500, n_tokens, torch.Generator().manual_seed(1000))
+
+
+def _watched(model: nn.Module, n_tokens: int, *, rate: float, steps: int, seed: int) -> list[float]:
+    """Train ``model``; the share of right answers to new rows, every ``WINDOW`` steps."""
+    new, curve = _new_rows(n_tokens), []
 
     def look(step: int) -> None:
         if step % WINDOW == 0:
             curve.append(round(share_right(model, *new), 3))
 
     train(model, n_tokens, rate=rate, steps=steps, seed=seed, after_each=look)
-    return {"curve": curve, "longer": round(share_right(model, *longer), 3)}
+    return curve
 
 
 def best_settings(name: LayerName, n_tokens: int, steps: int = STEPS) -> dict[str, float]:
@@ -219,9 +227,30 @@ def patient_runs(seeds: Sequence[int] = SEEDS) -> dict[str, object]:
     return {"length": PATIENT_LENGTH, "steps": PATIENT, "rate": PATIENT_RATE, "curves": curves}
 
 
+def gate_run(bias: float, *, seed: int = 0, steps: int = STEPS) -> list[float]:
+    """An LSTM whose forget gates start with ``bias``, on ``PATIENT_LENGTH`` tokens: its curve, as "
+    "``task_run``'s."""
+    torch.manual_seed(seed)
+    reach = PATIENT_LENGTH
+    model = Reader("LSTM", d_model=width("LSTM", reach), reach=reach, spread=GATE_SPREAD)
+    set_forget_bias(model.layer.recurrence, bias)
+    return _watched(model, reach, rate=PATIENT_RATE, seed=seed, steps=steps)
+
+
+def gate_runs(seeds: Sequence[int] = SEEDS) -> dict[str, object]:
+    """``gate_run`` for each of ``GATE_BIASES``: a curve per seed."""
+    curves = {str(bias): [gate_run(bias, seed=seed) for seed in seeds] for bias in GATE_BIASES}
+    return {"steps": STEPS, "curves": curves}
+
+
 def measure() -> dict[str, object]:
     """Everything that the chapter and its widget read from the stored results."""
-    return {"start": gradient_runs(), "task": task_runs(), "patient": patient_runs()}
+    return {
+        "start": gradient_runs(),
+        "task": task_runs(),
+        "patient": patient_runs(),
+        "gate": gate_runs(),
+    }
 
 
 if __name__ == "__main__":
