@@ -119,6 +119,20 @@ def test_no_layer_sees_the_future_and_every_layer_sees_all_of_the_past(name):
     assert torch.equal(table, torch.ones(16, 16, dtype=torch.bool).tril())
 
 
+class SometimesShut(nn.Module):
+    """Lets a token through where its first number is above 0."""
+
+    def forward(self, x):
+        return x * (x[..., :1] > 0)
+
+
+def test_what_is_shut_by_chance_counts_as_read():
+    for seed in range(5):
+        assert reads_from(SometimesShut(), d_model=2, n_tokens=3, seed=seed).diagonal().sum() >= 2
+    tables = [reads_from(SometimesShut(), d_model=2, n_tokens=3, seed=seed).sum() for seed in range(5)]
+    assert sum(tables) >= 14  # four sequences: one token in sixteen is shut in all of them
+
+
 def test_convolutions_see_no_further_than_their_reach():
     assert (
         reads_from(layer("convolutions", reach=4), d_model=8, n_tokens=6)[-1].tolist()
