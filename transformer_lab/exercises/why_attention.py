@@ -837,8 +837,7 @@ def _by_walking(hops: np.ndarray) -> np.ndarray:
     gradient=False,
 )
 def heard(hops):
-    """On which of T tokens the last one depends, after layers (L, T, T) of who (rows) reads whom "
-    "(columns)."""
+    """On which of T tokens the last one depends, after layers (L, T, T) of who (rows) reads whom."""
     # Backwards, from the top: those whom the last token reads in the last layer.
     listened = hops[-1, -1]
     for hop in hops[:-1].flip(0):
@@ -1054,8 +1053,7 @@ def open_gate():
     },
 )
 def what_a_curve_shows():
-    """A curve says what was measured: this layer, these first weights, before training. The comparison "
-    "that is
-    missing is the best start of each.
+    """A curve says what was measured: this layer, these first weights, before training. The comparison
+    that is missing is the best start of each.
     """
     return "b"
