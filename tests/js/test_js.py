@@ -16,7 +16,7 @@ from transformer_lab.attention import attention
 from transformer_lab.models.number_reader import VOCABULARY, NumberReader, tokenize
 from transformer_lab.training.number_reader import number_words, sample_numbers
 from transformer_lab.training.pairs import number_pairs
-from transformer_lab.widgets import DepthAndWiring, QueryKeyValue
+from transformer_lab.widgets import DepthAndWiring, GradientAndDistance, QueryKeyValue
 from transformer_lab.widgets.attention_heads import export_number_reader
 
 from .efficient_cases import cost_cases
@@ -136,6 +136,7 @@ def cases(tmp_path_factory) -> Path:
         "masks": mask_cases(),
         "knots": list(knot_cases()),
         "depth": DepthAndWiring().runs,
+        "distance": GradientAndDistance().runs,
         "hands": list(hands_cases()),
         "dials": list(dials_cases()),
         "translator": translator_cases(),

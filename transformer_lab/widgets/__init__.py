@@ -14,12 +14,14 @@ from .positional_dials import RotaryDials
 from .positional_hands import SinusoidHands
 from .selective_scan_state import SelectiveState
 from .sliding_window_reach import WindowReach
+from .why_attention_distance import GradientAndDistance
 
 __all__ = [
     "AttentionScaling",
     "CostCalculator",
     "DepthAndWiring",
     "FlashTiles",
+    "GradientAndDistance",
     "MaskPainter",
     "NumberReaderHeads",
     "NumberTranslator",

@@ -47,8 +47,8 @@ const PLOT_STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, Ho
  * place of two decimals;
  * lines: [{ name, kind: "query" | "key" | "value" | "output" | "muted", dashed }];
  * onPoint(place) when the reader moves the cursor.
- * Returns { root, draw(values, here, axes) }: values[line][place], the place of the cursor, and { x, y } where these
- * are no longer as they were.
+ * Returns { root, draw(values, here, axes) }: values[line][place], or null for a line that is not to be seen; the place
+ * of the cursor; and { x, y } where these are no longer as they were.
  */
 export function linePlot({ title, x, y, lines, onPoint, signal }) {
   const names = lines.map(({ name, kind, dashed }) => {
@@ -94,14 +94,14 @@ export function linePlot({ title, x, y, lines, onPoint, signal }) {
     if (!values) return;
     const at = left(here);
     const cursor = svg("line", { class: "tl-here", x1: at, x2: at, y1: EDGE.top, y2: TALL - EDGE.bottom });
-    const curves = lines.map((line, i) => curve(line, values[i]));
+    const curves = lines.flatMap((line, i) => (values[i] ? [curve(line, values[i])] : []));
     field.replaceChildren(svg("g", { "aria-hidden": "true" }, ...axes(), cursor, ...curves));
     const say = y.say ?? ((value) => value.toFixed(2));
-    const readings = lines.map(({ name }, i) => `${name} ${say(values[i][here])}`);
-    readings.forEach((text, i) => write(names[i], text));
+    const readings = lines.map(({ name }, i) => (values[i] ? `${name} ${say(values[i][here])}` : ""));
+    readings.forEach((text, i) => { write(names[i], text); names[i].hidden = !text; });
     put(field, {
       "aria-valuemax": x.ticks.length - 1, "aria-valuenow": here,
-      "aria-valuetext": `${x.label} ${x.ticks[here]}: ${readings.join(", ")}`,
+      "aria-valuetext": `${x.label} ${x.ticks[here]}: ${readings.filter(Boolean).join(", ")}`,
     });
   }
   function draw(newValues, newHere, axes = {}) {
