@@ -1,4 +1,4 @@
-"""Counting, fitting and resampling, held to models of Hugging Face, to points of known laws, and to search."""
+"""Counting, fitting, resampling: held to models of Hugging Face, to points of known laws, and to search."""
 
 import math
 
@@ -92,7 +92,7 @@ def test_hugging_face_s_bert_has_as_many_besides_what_it_puts_around_the_blocks(
 
 
 def test_hoffmann_s_law_flattens_out_where_data_are_given():
-    """The table of the book's notes: D = 300e9, N from 1e8 to 1e13, and no model at all of finite loss below."""
+    """At D = 300e9 no model gets below 1.941, the loss that this law gives an endless one."""
     losses = [round(scaling.HOFFMANN(10.0**e, 300e9), 3) for e in range(8, 14)]
     assert losses == [2.716, 2.295, 2.103, 2.015, 1.975, 1.957]
     assert round(1.69 + 410.7 / 300e9**0.28, 3) == round(scaling.HOFFMANN(math.inf, 300e9), 3) == 1.941

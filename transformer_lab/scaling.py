@@ -212,7 +212,7 @@ def fit_power_law(x: Float[Tensor, "*n points"], loss: Float[Tensor, "*n points"
 def fit_with_floor(
     x: Float[Tensor, "*n points"], loss: Float[Tensor, "*n points"], *, rounds: int = 5
 ) -> PowerLaw:
-    """The law with a floor: for a given exponent floor and scale are a linear fit, so the exponent is searched.
+    """The law with a floor: floor and scale by a linear fit for each exponent, the exponent by search.
 
     What is made small is the sum of squares of (law - loss) / loss, errors relative to the loss as in
     ``fit_power_law``. Floor and scale are not negative.
@@ -283,7 +283,7 @@ def fit_joint(
     Raises:
         ValueError: a number that is not above 0, or fewer than three different N or D.
 
-    >>> n, d = (t.flatten() for t in torch.meshgrid(torch.tensor([1.0, 4, 16]), torch.tensor([1.0, 9, 81])))
+    >>> n, d = torch.tensor([[n, d] for n in (1.0, 4.0, 16.0) for d in (1.0, 9.0, 81.0)]).T
     >>> law = fit_joint(n, d, 1 + 2 / n**0.5 + 3 / d**0.25)
     >>> f"{law.floor:.2f} {law.of_parameters:.2f} {law.alpha:.3f} {law.of_data:.2f} {law.beta:.3f}"
     '1.00 2.00 0.500 3.00 0.250'

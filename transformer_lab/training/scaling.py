@@ -24,14 +24,14 @@ TOKENS_A_STEP = LENGTH * BATCH
 N_LAYERS = 2
 SEEDS = (0, 1, 2)
 
-WIDTHS = (8, 16, 24, 32, 48, 64)  # the last one is held out of the fits
+WIDTHS = (8, 12, 16, 24, 32, 48)  # the last one is held out of the fits
 STEPS = (100, 200, 400, 800, 1600)
 RATES = (0.005, 0.01, 0.02, 0.04, 0.08)
 TUNING_STEPS = 400
 WARMUP = 50
 
 SHORT = 5_000  # characters of the text that runs out
-SHORT_WIDTHS = (8, 16, 32, 64)
+SHORT_WIDTHS = (8, 16, 32, 48)
 SHORT_STEPS = (200, 800)
 
 
