@@ -982,7 +982,7 @@ def hundred_times_the_compute():
         "`with FlopCounterMode(display=False) as counter:` around the step; then "
         "`counter.get_total_flops()`.",
         "The step: `model(tokens)`, `F.cross_entropy` of its scores with any targets, `loss.backward()`.",
-        "N is what `model.layers` and `model.norm` hold: 25,408. D is 16 · 64 in the first step and 16 · 512 "
+        "N is what `model.layers` and `model.norm` hold: 25,472. D is 16 · 64 in the first step and 16 · 512 "
         "in the second.",
     ),
     ranges={"64 characters": (1.31, 1.34), "512 characters": (3.55, 3.6)},
