@@ -26,6 +26,12 @@ def test_a_block_by_hand():
     assert scaling.without_embedding(counted) == 53
 
 
+def test_narrow_keys_have_narrow_biases():
+    """D = 4, keys 2 wide: two matrices of 4 by 4 with biases of 4, two of 4 by 2 with biases of 2."""
+    counted = scaling.count_parameters(n_layers=1, d_model=4, d_ff=1, vocab_size=1, d_kv=2)
+    assert counted["attention"] == 2 * (16 + 4) + 2 * (8 + 2)
+
+
 @given(
     n_layers=st.integers(1, 3),
     heads=st.integers(1, 3),
@@ -182,6 +188,14 @@ def test_errors_are_relative_to_the_loss():
     assert large.floor.item() == pytest.approx(1000 * small.floor.item(), rel=1e-4)
 
 
+def test_for_its_exponent_floor_and_scale_are_numpy_s_fit_of_relative_errors():
+    loss = torch.tensor([9.0, 3.1, 2.2, 1.3, 1.25], dtype=torch.float64)
+    law = scaling.fit_with_floor(X, loss)
+    terms = np.stack([np.ones(5), X.numpy() ** -law.exponent.item()], axis=1)
+    floor, scale = np.linalg.lstsq(terms / loss.numpy()[:, None], np.ones(5), rcond=None)[0]
+    assert [law.floor.item(), law.scale.item()] == pytest.approx([floor, scale])
+
+
 @pytest.mark.parametrize("fit", [scaling.fit_power_law, scaling.fit_with_floor])
 def test_rows_are_fitted_each_by_itself(fit):
     loss = torch.tensor([[5.0, 3.1, 2.2, 1.7, 1.6], [4.0, 3.0, 2.5, 2.0, 1.2]])
@@ -264,6 +278,13 @@ def test_the_seed_chooses_the_draws_and_their_number_counts():
     assert not torch.equal(floors(), floors(seed=1))
     assert floors(n_draws=7).shape == (7,)
     assert floors(sizes_too=False).std() != floors().std()
+
+
+def test_every_start_is_drawn():
+    """Three starts that lie on laws of their own: single draws of three of a kind meet all three."""
+    loss = torch.stack([k / X[:3] ** 0.5 for k in (10.0, 20.0, 40.0)], dim=-1)
+    laws = scaling.bootstrap(X[:3], loss, fit=scaling.fit_power_law, n_draws=2000, sizes_too=False)
+    assert laws.scale.min() < 20 < laws.scale.max()
 
 
 def test_without_noise_every_law_is_the_law_and_the_band_has_no_width():
