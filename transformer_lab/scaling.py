@@ -1,9 +1,10 @@
 """Scaling laws: how a loss falls with parameters, data and compute; fits with and without a floor, and bands.
 
 N is here the number of parameters, D the number of tokens that a model is trained on and C the compute, in
-FLOPs, of which a multiply-add is two. Losses are in nats per token. Nothing here trains a model:
-``training.scaling`` does. Sources: Kaplan et al. (2020), https://arxiv.org/abs/2001.08361, sections 1.1 and
-2.1; Hoffmann et al. (2022), https://arxiv.org/abs/2203.15556, sections 3.3 and 3.4 and appendix D.3.
+FLOPs, of which a multiply-add is two. Losses are in nats per token. In shapes, P are points that were
+measured or drawn, and R the runs of one size, or the draws. Nothing here trains a model: ``training.scaling``
+does. Sources: Kaplan et al. (2020), https://arxiv.org/abs/2001.08361, sections 1.1 and 2.1; Hoffmann et al.
+(2022), https://arxiv.org/abs/2203.15556, sections 3.3 and 3.4 and appendix D.3.
 """
 
 import math
@@ -184,7 +185,7 @@ def kaplan(n_parameters: float, n_tokens: float = math.inf) -> float:
 # --- fits ------------------------------------------------------------------------------------------
 
 
-def fit_power_law(x: Float[Tensor, "*n points"], loss: Float[Tensor, "*n points"]) -> PowerLaw:
+def fit_power_law(x: Float[Tensor, "... P"], loss: Float[Tensor, "... P"]) -> PowerLaw:
     """The law without a floor: a straight line, by least squares, through log x and log loss.
 
     Args:
@@ -209,9 +210,7 @@ def fit_power_law(x: Float[Tensor, "*n points"], loss: Float[Tensor, "*n points"
     return PowerLaw(floor=torch.zeros_like(scale), scale=scale, exponent=-slope)
 
 
-def fit_with_floor(
-    x: Float[Tensor, "*n points"], loss: Float[Tensor, "*n points"], *, rounds: int = 5
-) -> PowerLaw:
+def fit_with_floor(x: Float[Tensor, "... P"], loss: Float[Tensor, "... P"], *, rounds: int = 5) -> PowerLaw:
     """The law with a floor: floor and scale by a linear fit for each exponent, the exponent by search.
 
     What is made small is the sum of squares of (law - loss) / loss, errors relative to the loss as in
@@ -243,8 +242,8 @@ def fit_with_floor(
     low, high = (torch.full_like(middle, math.log(end)) for end in EXPONENTS)
     ends = low, high
     for _ in range(rounds):
-        tried = (low + (high - low) * torch.linspace(0, 1, 41, dtype=torch.float64)).exp()  # (*n, 41)
-        falling = (-tried[..., None] * centred[..., None, :]).exp()  # (*n, 41, points)
+        tried = (low + (high - low) * torch.linspace(0, 1, 41, dtype=torch.float64)).exp()  # (..., 41)
+        falling = (-tried[..., None] * centred[..., None, :]).exp()  # (..., 41, P)
         floor, scale, error = _line(falling, y[..., None, :])
         best = error.argmin(-1, keepdim=True)
         exponent = tried.gather(-1, best)
@@ -273,7 +272,7 @@ def _line(t: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def fit_joint(
-    n_parameters: Float[Tensor, "points"], n_tokens: Float[Tensor, "points"], loss: Float[Tensor, "points"]
+    n_parameters: Float[Tensor, "P"], n_tokens: Float[Tensor, "P"], loss: Float[Tensor, "P"]
 ) -> JointLaw:
     """The law in N and D: for two given exponents the rest is linear, so the pair is searched.
 
@@ -303,7 +302,7 @@ def fit_joint(
                 (-beta[None, :, None] * ld).exp().expand(len(alpha), -1, -1),
             ],
             dim=-1,
-        )  # (alpha, beta, points, 3)
+        )  # (alpha, beta, P, 3)
         sizes, error = _not_negative(terms / y[:, None])
         best = divmod(error.argmin().item(), len(beta))
         grids = [
@@ -356,7 +355,7 @@ def resampled(
     generator: torch.Generator,
     sizes_too: bool = True,
     different: int = 3,
-) -> tuple[Int[Tensor, "draws points"], Int[Tensor, "draws points"]]:
+) -> tuple[Int[Tensor, "R P"], Int[Tensor, "R P"]]:
     """Which points each draw of a bootstrap holds: row and column into a table (n_sizes, n_seeds) of losses.
 
     Each draw has as many points as the table. ``sizes_too``: sizes are drawn with replacement, and for each,
@@ -384,8 +383,8 @@ def resampled(
 
 
 def bootstrap(
-    x: Float[Tensor, "sizes"],
-    losses: Float[Tensor, "sizes seeds"],
+    x: Float[Tensor, "P"],
+    losses: Float[Tensor, "P R"],
     *,
     fit: Fit,
     n_draws: int = 1000,
@@ -414,8 +413,8 @@ def bootstrap(
 
 
 def band(
-    laws: PowerLaw, x: Float[Tensor, "points"], *, share: float = 0.9
-) -> tuple[Float[Tensor, "points"], Float[Tensor, "points"]]:
+    laws: PowerLaw, x: Float[Tensor, "P"], *, share: float = 0.9
+) -> tuple[Float[Tensor, "P"], Float[Tensor, "P"]]:
     """Between which losses the middle ``share`` of all laws lies, at each x.
 
     Raises:
