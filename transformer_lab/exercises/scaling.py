@@ -81,23 +81,23 @@ def _parameters_one_by_one(widths: np.ndarray, n_layers: int, vocab_size: int) -
 @chapter.implement(
     title="Parameters, without and with the embedding",
     statement="""
-        `widths` holds M widths D of models, whole numbers. Each model has `n_layers` layers, and each layer
+        `widths` holds M widths d of models, whole numbers. Each model has `n_layers` layers, and each layer
 
-        - attention: four projections from D to D, each with a bias;
-        - a feed-forward network: up from D to 4 D and down again, each with a bias;
-        - two LayerNorms, each with a scale and a shift of D numbers.
+        - attention: four projections from d to d, each with a bias;
+        - a feed-forward network: up from d to 4 d and down again, each with a bias;
+        - two LayerNorms, each with a scale and a shift of d numbers.
 
-        One more LayerNorm follows the last layer. The embedding is a table of `vocab_size` rows of D numbers;
+        One more LayerNorm follows the last layer. The embedding is a table of `vocab_size` rows of d numbers;
         the scores are made with the same table.
 
         For each model return two whole numbers, so (M, 2): the parameters **without** the embedding, which is
         what laws of scaling call N, and **with** it.
         """,
     hints=(
-        "One layer first, for D = 2, on paper: how many numbers has each of its matrices, and each vector?",
-        "A projection from D to D has D² numbers and a bias of D. There are four of them.",
-        "Up: D · 4 D and a bias of 4 D. Down: 4 D · D and a bias of D. Together 8 D² + 5 D.",
-        "A layer has 12 D² + 13 D: 4 D² + 4 D, 8 D² + 5 D, and 4 D for two norms. The last norm, 2 D, comes "
+        "One layer first, for d = 2, on paper: how many numbers has each of its matrices, and each vector?",
+        "A projection from d to d has d² numbers and a bias of d. There are four of them.",
+        "Up: d · 4 d and a bias of 4 d. Down: 4 d · d and a bias of d. Together 8 d² + 5 d.",
+        "A layer has 12 d² + 13 d: 4 d² + 4 d, 8 d² + 5 d, and 4 d for two norms. The last norm, 2 d, comes "
         "once.",
     ),
     axes="M 2",
@@ -139,26 +139,26 @@ def _output_too(widths, n_layers, vocab_size):
 
 
 @parameters.slip("""
-    You counted the large matrices alone, 12 D² a layer. That is the usual estimate; biases and norms are 13 D
-    more, and the last norm 2 D.""")
+    You counted the large matrices alone, 12 d² a layer. That is the usual estimate; biases and norms are 13 d
+    more, and the last norm 2 d.""")
 def _matrices_alone(widths, n_layers, vocab_size):
     return _pair(n_layers * 12 * widths**2, widths, vocab_size)
 
 
 @parameters.slip("""
-    The biases are missing: 4 D in attention, 5 D in the feed-forward network.""")
+    The biases are missing: 4 d in attention, 5 d in the feed-forward network.""")
 def _no_biases(widths, n_layers, vocab_size):
     return _pair(n_layers * (12 * widths**2 + 4 * widths) + 2 * widths, widths, vocab_size)
 
 
 @parameters.slip("""
-    The norms are missing. Each learns a scale and a shift: 4 D a layer, and 2 D behind the last.""")
+    The norms are missing. Each learns a scale and a shift: 4 d a layer, and 2 d behind the last.""")
 def _no_norms(widths, n_layers, vocab_size):
     return _pair(n_layers * (12 * widths**2 + 9 * widths), widths, vocab_size)
 
 
 @parameters.slip("""
-    The norm behind the last layer is missing: 2 D numbers, once.""")
+    The norm behind the last layer is missing: 2 d numbers, once.""")
 def _no_last_norm(widths, n_layers, vocab_size):
     return _pair(n_layers * (12 * widths**2 + 13 * widths), widths, vocab_size)
 
@@ -170,7 +170,7 @@ def _last_norm_each_time(widths, n_layers, vocab_size):
 
 
 @parameters.slip("""
-    Your norms learn a scale and no shift (RMSNorm does). A LayerNorm has 2 D numbers.""")
+    Your norms learn a scale and no shift (RMSNorm does). A LayerNorm has 2 d numbers.""")
 def _scale_alone(widths, n_layers, vocab_size):
     return _pair(n_layers * (12 * widths**2 + 11 * widths) + widths, widths, vocab_size)
 
@@ -182,13 +182,13 @@ def _no_output_projection(widths, n_layers, vocab_size):
 
 
 @parameters.slip("""
-    Your feed-forward network has one matrix. It goes up to 4 D and comes down again: two.""")
+    Your feed-forward network has one matrix. It goes up to 4 d and comes down again: two.""")
 def _up_alone(widths, n_layers, vocab_size):
     return _pair(n_layers * (8 * widths**2 + 12 * widths) + 2 * widths, widths, vocab_size)
 
 
 @parameters.slip("""
-    The bias of the way up has 4 D numbers, one for each hidden number; you counted D.""")
+    The bias of the way up has 4 d numbers, one for each hidden number; you counted d.""")
 def _narrow_bias(widths, n_layers, vocab_size):
     return _pair(n_layers * (12 * widths**2 + 10 * widths) + 2 * widths, widths, vocab_size)
 
@@ -1014,7 +1014,7 @@ def hundred_times_the_compute():
 def what_6nd_leaves_out():
     """With 64 characters 6 N D leaves a quarter of the FLOPs out, with 512 nearly three quarters: the
     products of queries with keys grow with the length of the text and have no parameters. In a wide model
-    they weigh less, about n / 6 D for a text of n; 6 N D was made for those.
+    they weigh less, about the length of the text over six times the width; 6 N D was made for those.
     """
     from torch.nn import functional as F
     from torch.nn.attention import SDPBackend, sdpa_kernel
