@@ -9,7 +9,8 @@ PACKAGE = Path(transformer_lab.__file__).parent
 
 def test_every_axis_letter_in_a_signature_is_explained():
     """Local letters (said in their docstrings): P places or pairs, C classes, Dv width of a value,
-    E experts, k of them, Di channels inside of Mamba's block, Dc width of a latent, Dr of its rotary part.
+    E experts, k of them, Di channels inside of Mamba's block, Dc width of a latent, Dr of its rotary part,
+    R runs of one size, or draws.
     """
     used = set()
     for path in PACKAGE.rglob("*.py"):
@@ -18,7 +19,7 @@ def test_every_axis_letter_in_a_signature_is_explained():
     unknown = (
         {a for a in used if not a.isdigit()}
         - set(notation.LETTERS)
-        - {"...", "P", "C", "Dv", "E", "k", "HDh", "Di", "Dc", "Dr"}
+        - {"...", "P", "C", "Dv", "E", "k", "HDh", "Di", "Dc", "Dr", "R"}
     )
     assert used and not unknown
 

@@ -22,6 +22,7 @@ HEIGHTS = {
     "MaskPainter": ("40.7rem + 10cqi", "min(86.5rem, 118rem - 110cqi)"),
     "AttentionScaling": ("33.4rem", "58.5rem - 40cqi"),
     "CostCalculator": ("95rem - 56cqi", "max(200.7rem - 360cqi, 153.9rem - 162cqi)"),
+    "ComputeBudget": ("33rem", "max(39.3rem, 58rem - 72cqi)"),
     "DepthAndWiring": ("max(35.35rem, 55.2rem - 40cqi)", "max(80.4rem - 61cqi, 135.5rem - 355cqi)"),
     "FlashTiles": ("79rem - 47cqi", "max(169.3rem - 300cqi, 121.8rem - 102cqi)"),
     "GradientAndDistance": (

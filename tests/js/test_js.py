@@ -25,6 +25,7 @@ from .flash_cases import tile_cases
 from .masks_cases import mask_cases
 from .positional_cases import dials_cases, hands_cases
 from .runtime_cases import randn, runtime_cases
+from .scaling_cases import budget_cases
 from .selective_scan_cases import scan_cases
 from .sliding_window_cases import window_cases
 from .translator_cases import WORDS_SHA256, translator_cases
@@ -146,6 +147,7 @@ def cases(tmp_path_factory) -> Path:
         "costs": cost_cases(),
         "tiles": tile_cases(),
         "scans": scan_cases(),
+        "budgets": budget_cases(),
         "windows": list(window_cases()),
     }
     path = tmp_path_factory.mktemp("js") / "cases.json"

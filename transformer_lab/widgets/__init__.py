@@ -12,12 +12,14 @@ from .masks_paint import MaskPainter
 from .norms_depth import DepthAndWiring
 from .positional_dials import RotaryDials
 from .positional_hands import SinusoidHands
+from .scaling_budget import ComputeBudget
 from .selective_scan_state import SelectiveState
 from .sliding_window_reach import WindowReach
 from .why_attention_distance import GradientAndDistance
 
 __all__ = [
     "AttentionScaling",
+    "ComputeBudget",
     "CostCalculator",
     "DepthAndWiring",
     "FlashTiles",
