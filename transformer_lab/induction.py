@@ -10,15 +10,17 @@ sum, induction heads); Olsson et al. (2022), https://arxiv.org/abs/2209.11895 (s
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .attention import attention
 from .masks import causal_mask
-from .models.language_model import LanguageModel, Layer
+from .models.language_model import LanguageModel, LanguageModelConfig, Layer
 from .norms import Residual
 from .positional import alibi_bias
 
@@ -26,6 +28,47 @@ Head = tuple[int, int]  # layer and head, from 0
 Run = dict[str, Tensor]
 Edits = Mapping[str, Callable[[Tensor], Tensor]]
 Reads = Literal["q", "k", "v"]
+
+VOCABULARY = tuple("abcdefghijklmnopqrstuvwxyz123456")
+LENGTH = 24  # tokens that the chapter's model can read
+WEIGHTS = Path(__file__).parent / "weights" / "models" / "induction.safetensors"
+
+
+# --- the chapter's model ---------------------------------------------------------------------------
+
+
+def attention_only(n_layers: int = 2, *, norm: Literal["pre", "none"] = "none") -> LanguageModel:
+    """A fresh model of attention alone: two heads a layer, learned positions, no feed-forward network.
+
+    Without a norm the stream is a plain sum of what is written into it.
+    """
+    return LanguageModel(
+        LanguageModelConfig(
+            vocab_size=len(VOCABULARY),
+            d_model=64,
+            n_heads=2,
+            n_layers=n_layers,
+            d_ff=0,
+            positions="learned",
+            max_len=LENGTH,
+            norm=norm,
+            tied=False,
+        )
+    )
+
+
+def pretrained() -> LanguageModel:
+    """The model with two layers that comes with the package, trained by ``tools/train_page_models.py``.
+
+    It runs in the book's page as well, with the same weights.
+
+    >>> text = torch.tensor([[VOCABULARY.index(letter) for letter in "cabinetcabi"]])
+    >>> VOCABULARY[pretrained()(text)[0, -1].argmax()]
+    'n'
+    """
+    model = attention_only()
+    model.load_state_dict(load_file(WEIGHTS))
+    return model.eval()
 
 
 # --- a run that can be watched and changed ---------------------------------------------------------

@@ -6,6 +6,7 @@ on a free core.
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -13,20 +14,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..induction import (
+    LENGTH,
+    VOCABULARY,
     Edits,
     Head,
     Run,
+    attention_only,
     cut,
     induction_score,
     knock_out,
     previous_token_score,
     trace,
 )
-from ..models.language_model import LanguageModel, LanguageModelConfig
+from ..models.language_model import LanguageModel
 from . import results
 
-VOCABULARY = tuple("abcdefghijklmnopqrstuvwxyz123456")
-LENGTH = 24  # tokens that the model reads
 PERIODS = (6, 12)  # the shortest and the longest segment
 SCORED = 11  # the length of the segments on which heads are scored
 SEEDS = (0, 1, 2)
@@ -36,22 +38,10 @@ HEADS = tuple(itertools.product(range(2), range(2)))  # of the model with two la
 Batch = tuple[Int[Tensor, "B T"], Int[Tensor, "B"]]  # rows of LENGTH + 1 tokens, their periods
 
 
-def build(n_layers: int = 2, *, norm: str = "none", seed: int = 0) -> LanguageModel:
-    """A model of attention alone: two heads a layer, learned positions, no feed-forward network, no norm."""
+def build(n_layers: int = 2, *, norm: Literal["pre", "none"] = "none", seed: int = 0) -> LanguageModel:
+    """``attention_only``, with first weights that ``seed`` chooses."""
     torch.manual_seed(seed)
-    return LanguageModel(
-        LanguageModelConfig(
-            vocab_size=len(VOCABULARY),
-            d_model=64,
-            n_heads=2,
-            n_layers=n_layers,
-            d_ff=0,
-            positions="learned",
-            max_len=LENGTH,
-            norm=norm,
-            tied=False,
-        )
-    )
+    return attention_only(n_layers, norm=norm)
 
 
 def repeats(n: int, generator: torch.Generator, *, period: int | None = None) -> Batch:
@@ -157,7 +147,7 @@ def average_run(model: LanguageModel) -> Run:
 
 
 def learning_run(
-    n_layers: int, *, norm: str = "none", seed: int = 0, steps: int = STEPS, window: int = WINDOW
+    n_layers: int, *, norm: Literal["pre", "none"] = "none", seed: int = 0, steps: int = STEPS, window: int = WINDOW
 ) -> tuple[LanguageModel, dict[str, object]]:
     """Train a model; its share of right answers, loss and scores on the way, every ``window`` steps.
 
@@ -219,7 +209,7 @@ def groups_of_heads() -> list[tuple[Head, ...]]:
     return [(head,) for head in HEADS] + list(itertools.combinations(HEADS, 2))
 
 
-def two_layers(seed: int, norm: str = "none") -> dict[str, object]:
+def two_layers(seed: int, norm: Literal["pre", "none"] = "none") -> dict[str, object]:
     """Everything that is stored of one start with two layers."""
     model, looks = learning_run(2, norm=norm, seed=seed)
     return {
