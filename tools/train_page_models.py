@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from transformer_lab.induction import attention_only
-from transformer_lab.models.number_reader import NumberReader
 from transformer_lab.models.language_model import LanguageModel
+from transformer_lab.models.number_reader import NumberReader
 from transformer_lab.training import encoder_decoder, induction, number_reader
 from transformer_lab.translator import Translator
 from transformer_lab.widgets._asset import asset_scripts, exported_weights

@@ -28,6 +28,7 @@ Head = tuple[int, int]  # layer and head, from 0
 Run = dict[str, Tensor]
 Edits = Mapping[str, Callable[[Tensor], Tensor]]
 Reads = Literal["q", "k", "v"]
+Norm = Literal["pre", "none"]
 
 VOCABULARY = tuple("abcdefghijklmnopqrstuvwxyz123456")
 LENGTH = 24  # tokens that the chapter's model can read
@@ -37,7 +38,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "models" / "induction.safetensors"
 # --- the chapter's model ---------------------------------------------------------------------------
 
 
-def attention_only(n_layers: int = 2, *, norm: Literal["pre", "none"] = "none") -> LanguageModel:
+def attention_only(n_layers: int = 2, *, norm: Norm = "none") -> LanguageModel:
     """A fresh model of attention alone: two heads a layer, learned positions, no feed-forward network.
 
     Without a norm the stream is a plain sum of what is written into it.

@@ -6,7 +6,6 @@ on a free core.
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -18,6 +17,7 @@ from ..induction import (
     VOCABULARY,
     Edits,
     Head,
+    Norm,
     Run,
     attention_only,
     cut,
@@ -32,13 +32,14 @@ from . import results
 PERIODS = (6, 12)  # the shortest and the longest segment
 SCORED = 11  # the length of the segments on which heads are scored
 SEEDS = (0, 1, 2)
+SEGMENT, DISTANCES = 6, tuple(range(6, 20))  # letters that come twice, and how far apart
 STEPS, WINDOW = 500, 10
 LONGER = 3000  # steps that one layer gets
 HEADS = tuple(itertools.product(range(2), range(2)))  # of the model with two layers
 Batch = tuple[Int[Tensor, "B T"], Int[Tensor, "B"]]  # rows of LENGTH + 1 tokens, their periods
 
 
-def build(n_layers: int = 2, *, norm: Literal["pre", "none"] = "none", seed: int = 0) -> LanguageModel:
+def build(n_layers: int = 2, *, norm: Norm = "none", seed: int = 0) -> LanguageModel:
     """``attention_only``, with first weights that ``seed`` chooses."""
     torch.manual_seed(seed)
     return attention_only(n_layers, norm=norm)
@@ -66,6 +67,22 @@ def repeats(n: int, generator: torch.Generator, *, period: int | None = None) ->
         periods = torch.full_like(periods, period)
     places = torch.arange(LENGTH + 1) % periods[:, None]
     return segments.gather(1, places), periods
+
+
+def twice(n: int, generator: torch.Generator, *, distance: int) -> Int[Tensor, "B T"]:
+    """Rows in which ``SEGMENT`` letters come twice, ``distance`` apart; what lies between comes once.
+
+    Raises:
+        ValueError: a distance at which the copies overlap, or that the model cannot read.
+
+    >>> row = twice(1, torch.Generator().manual_seed(0), distance=9)[0]
+    >>> torch.equal(row[:6], row[9:]), len(set(row.tolist()))
+    (True, 9)
+    """
+    if not SEGMENT <= distance <= LENGTH + 1 - SEGMENT:
+        raise ValueError(f"distance must be from {SEGMENT} to {LENGTH + 1 - SEGMENT}, got {distance}")
+    letters = torch.rand(n, len(VOCABULARY), generator=generator).argsort(dim=1)[:, :distance]
+    return torch.cat([letters, letters[:, :SEGMENT]], dim=1)
 
 
 def known(periods: Int[Tensor, "B"]) -> Bool[Tensor, "B T"]:
@@ -128,6 +145,30 @@ def scores(model: LanguageModel, seed: int = 2000) -> dict[str, list[list[float]
     return {name: [rounded(row) for row in rows] for name, rows in found.items()}
 
 
+@torch.no_grad()
+def by_period(model: LanguageModel) -> dict[str, list]:
+    """For segments of each length: right answers, and the induction score of every head of the last layer."""
+    right, score = [], []
+    for period in range(PERIODS[0], PERIODS[1] + 1):
+        batch = repeats(500, torch.Generator().manual_seed(4000), period=period)
+        tokens = batch[0][:, :-1]
+        weights = trace(model, tokens)[f"weights.{len(model.layers) - 1}"]
+        right.append(round(share_right(model, batch), 3))
+        score.append(rounded(induction_score(weights, tokens)))
+    return {"right": right, "induction": score}
+
+
+@torch.no_grad()
+def by_distance(model: LanguageModel) -> list[float]:
+    """Right answers in the second copy of a segment, but for its first letter, for each of ``DISTANCES``."""
+    shares = []
+    for distance in DISTANCES:
+        rows = twice(500, torch.Generator().manual_seed(5000), distance=distance)
+        guessed = model(rows[:, :-1]).argmax(dim=-1)
+        shares.append(round((guessed == rows[:, 1:])[:, distance:].double().mean().item(), 3))
+    return shares
+
+
 def rounded(row: Tensor) -> list[float]:
     return [round(value, 3) for value in row.tolist()]
 
@@ -147,7 +188,12 @@ def average_run(model: LanguageModel) -> Run:
 
 
 def learning_run(
-    n_layers: int, *, norm: Literal["pre", "none"] = "none", seed: int = 0, steps: int = STEPS, window: int = WINDOW
+    n_layers: int,
+    *,
+    norm: Norm = "none",
+    seed: int = 0,
+    steps: int = STEPS,
+    window: int = WINDOW,
 ) -> tuple[LanguageModel, dict[str, object]]:
     """Train a model; its share of right answers, loss and scores on the way, every ``window`` steps.
 
@@ -209,7 +255,7 @@ def groups_of_heads() -> list[tuple[Head, ...]]:
     return [(head,) for head in HEADS] + list(itertools.combinations(HEADS, 2))
 
 
-def two_layers(seed: int, norm: Literal["pre", "none"] = "none") -> dict[str, object]:
+def two_layers(seed: int, norm: Norm = "none") -> dict[str, object]:
     """Everything that is stored of one start with two layers."""
     model, looks = learning_run(2, norm=norm, seed=seed)
     return {
@@ -218,13 +264,21 @@ def two_layers(seed: int, norm: Literal["pre", "none"] = "none") -> dict[str, ob
         "right": round(share_right(model, new_rows()), 3),
         "without": without(model, groups_of_heads()),
         "paths": without_paths(model),
+        "by period": by_period(model),
+        "by distance": by_distance(model),
     }
 
 
 def one_layer(seed: int) -> dict[str, object]:
     """The same with one layer, which gets more steps."""
     model, looks = learning_run(1, seed=seed, steps=LONGER, window=LONGER // 20)
-    return {"looks": looks, "scores": scores(model), "right": round(share_right(model, new_rows()), 3)}
+    return {
+        "looks": looks,
+        "scores": scores(model),
+        "right": round(share_right(model, new_rows()), 3),
+        "by period": by_period(model),
+        "by distance": by_distance(model),
+    }
 
 
 def measure() -> dict[str, object]:

@@ -58,7 +58,7 @@ class InductionHeads(AssetWidget):
         if not 1 <= len(text) <= LENGTH:
             raise t.TraitError(f"text must have 1 to {LENGTH} letters, got {len(text)}")
         if strange := sorted(set(text) - set(VOCABULARY)):
-            raise t.TraitError(f"text must be of the letters a to z and the digits 1 to 6, got {strange[0]!r}")
+            raise t.TraitError(f"text must be of letters a to z and digits 1 to 6, got {strange[0]!r}")
         return text
 
     def __repr__(self) -> str:  # the default holds a memory address, which no stored output can match
