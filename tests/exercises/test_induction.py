@@ -128,7 +128,38 @@ RIGHT = {
 }
 
 # The mutants of the solutions that pass, each because it computes what the solution computes.
-EQUIVALENT: dict[str, dict[str, str]] = {}
+WHOLE = "what is True or False, or a whole number, has no gradient"
+SAME = "letters are compared with each other: a factor, or a sign on all, changes none that is equal"
+SHARE = "a factor on all three, or a sign, falls out of the share"
+EACH = "all of these have one row a token"
+EQUIVALENT = {
+    "induction_score": {
+        "places = (tokens[:, None] == tokens[None, :]).tril(-1).roll(1, dims=1).detach()": WHOLE,
+        "places = (tokens[:, None] == tokens[None, :]).tril(-1).detach().roll(1, dims=1)": WHOLE,
+        "asked = places.any(dim=1).detach()": WHOLE,
+    },
+    "without_head": {"keep = torch.arange(z.shape[1]).detach() != head": WHOLE},
+    "settled": {
+        "leaders = -(streams @ unembed.T).argmax(dim=-1)": SAME,
+        "leaders = 2 * (streams @ unembed.T).argmax(dim=-1)": SAME,
+        "leaders = (2 * (streams @ unembed.T)).argmax(dim=-1)": SAME,
+        "return len(leaders) - run": "there is a row of leaders for each moment",
+        "return len(same) - run": "and one of comparisons",
+    },
+    "restored": {
+        "top, low, now = ((-run.log_softmax(dim=1))[-1, answer] for run in (good, bad, patched))": SHARE,
+        "top, low, now = ((2 * run.log_softmax(dim=1))[-1, answer] for run in (good, bad, patched))": SHARE,
+    },
+    "keys_without": {
+        "place = 2 * torch.arange(len(stream))": "which of two places comes first stays as it was",
+        "place = torch.arange(len(stream)).detach()": WHOLE,
+        "place = torch.arange(len(k))": EACH,
+        "place = torch.arange(len(q))": EACH,
+        "place = torch.arange(len(scores))": EACH,
+        "place = torch.arange(len(written))": EACH,
+        "scores = q @ k.T / w_k.shape[0] ** 0.5": "queries and keys are equally wide",
+    },
+}
 
 
 def test_the_chapter_has_eleven_exercises_of_all_four_kinds():

@@ -84,7 +84,7 @@ def _previous_reference(weights: np.ndarray) -> np.ndarray:
         "column 1.",
         "They stand on a diagonal, one below the main one. `torch.diagonal` takes which diagonal, and of "
         "which two axes.",
-        "`weights.diagonal(-1, dim1=-2, dim2=-1)` is (H, T - 1).",
+        "`weights.diagonal(-1, dim1=1, dim2=2)` is (H, T - 1).",
     ),
     axes="H",
     inputs=_score_inputs,
@@ -94,7 +94,7 @@ def _previous_reference(weights: np.ndarray) -> np.ndarray:
 def previous_token_score(weights):
     """For each head the mean weight on the token just before: weights (H, T, T), an answer (H)."""
     # Row t, column t - 1: the diagonal below the main one has T - 1 entries, and the first row is not in it.
-    return weights.diagonal(-1, dim1=-2, dim2=-1).mean(dim=-1)
+    return weights.diagonal(-1, dim1=1, dim2=2).mean(dim=1)
 
 
 @previous_token_score.slip("""
@@ -324,8 +324,8 @@ def induction_score(weights, tokens):
     places = (tokens[:, None] == tokens[None, :]).tril(-1).roll(1, dims=1)
     on = (weights * places).sum(dim=-1)
     # Only tokens that have such a place are asked.
-    asked = places.any(dim=-1)
-    return on[:, asked].mean(dim=-1)
+    asked = places.any(dim=1)
+    return on[:, asked].mean(dim=1)
 
 
 def _copies(tokens):
@@ -420,7 +420,7 @@ def _knock_reference(z: np.ndarray, weight: np.ndarray, bias: np.ndarray, head: 
         "take them.",
         "Or set the numbers to zero before the projection. Do not write into `z`: make a copy, or multiply "
         "by a row of ones with a zero in it.",
-        "`keep = (torch.arange(z.shape[1]) != head).to(z.dtype)`, and then `z * keep[:, None]`.",
+        "`keep = torch.arange(z.shape[1]) != head`, and then `z * keep[:, None]`.",
     ),
     axes="T D",
     inputs=_knock_inputs,
@@ -430,7 +430,7 @@ def _knock_reference(z: np.ndarray, weight: np.ndarray, bias: np.ndarray, head: 
 def without_head(z, weight, bias, head):
     """What a layer adds to the stream without one head: z (T, H, Dh), weight (D, D), bias (D), answer (T,
     D)."""  # One factor for each head: 0 for the one that goes.
-    keep = (torch.arange(z.shape[1]) != head).to(z.dtype)
+    keep = torch.arange(z.shape[1]) != head
     # The numbers of the heads side by side, as the projection expects them.
     return (z * keep[:, None]).flatten(1) @ weight.T + bias
 
@@ -639,8 +639,7 @@ def _lens_reference(streams: np.ndarray, unembed: np.ndarray) -> np.ndarray:
         "True at the end.",
         "Read backwards: flip the moments. A product that runs along, `cumprod`, is 1 until the first 0, and "
         "0 from there on.",
-        "So `same.flip(0).long().cumprod(dim=0).sum(dim=0)` is how long the run is; the moment is L minus "
-        "that.",
+        "So `same.flip(0).cumprod(dim=0).sum(dim=0)` is how long the run is; the moment is L minus that.",
     ),
     axes="T",
     inputs=_lens_inputs,
@@ -651,7 +650,7 @@ def _lens_reference(streams: np.ndarray, unembed: np.ndarray) -> np.ndarray:
 def settled(streams, unembed):
     """The moment from which on the final letter leads: streams (L, T, D), unembed (V, D), an answer (T)."""
     leaders = (streams @ unembed.T).argmax(dim=-1)
-    same = (leaders == leaders[-1]).long()
+    same = leaders == leaders[-1]
     # From the end backwards, the product stays 1 as long as the lead is unbroken.
     run = same.flip(0).cumprod(dim=0).sum(dim=0)
     return len(streams) - run
@@ -767,7 +766,7 @@ def _patch_reference(good: np.ndarray, bad: np.ndarray, patched: np.ndarray, ans
 def restored(good, bad, patched, answer):
     """Which share of the lost log probability came back: three runs (T, V), a letter, one number."""
     # At the last token only: the answer is what comes after it.
-    top, low, now = (run[-1].log_softmax(dim=-1)[answer] for run in (good, bad, patched))
+    top, low, now = (run.log_softmax(dim=1)[-1, answer] for run in (good, bad, patched))
     return (now - low) / (top - low)
 
 
@@ -854,8 +853,9 @@ def keys_without(stream, written, w_q, w_k):
     stream = stream - written
     q, k = stream @ w_q.T, stream @ w_k.T
     scores = q @ k.T / w_q.shape[0] ** 0.5
-    ahead = torch.ones_like(scores).triu(1).bool()
-    return scores.masked_fill(ahead, float("-inf")).softmax(dim=-1)
+    place = torch.arange(len(stream))
+    ahead = place > place[:, None]
+    return scores.masked_fill(ahead, float("-inf")).softmax(dim=1)
 
 
 @chapter.debug(
@@ -886,8 +886,9 @@ def keys_without(stream, written, w_q, w_k):
     # One path only: the queries still read the whole stream.
     q, k = stream @ w_q.T, (stream - written) @ w_k.T
     scores = q @ k.T / w_q.shape[0] ** 0.5
-    ahead = torch.ones_like(scores).triu(1).bool()
-    return scores.masked_fill(ahead, float("-inf")).softmax(dim=-1)
+    place = torch.arange(len(stream))
+    ahead = place > place[:, None]
+    return scores.masked_fill(ahead, float("-inf")).softmax(dim=1)
 
 
 def _looks(q, k, scale=True):

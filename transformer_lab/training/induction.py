@@ -103,12 +103,12 @@ def train(
     The rate rises over 50 steps and falls to 0 over the last third. ``after_each`` is called with the number
     of steps made, 1 and up.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device sees the same batches
     optimizer = torch.optim.Adam(model.parameters(), lr)
     for step in range(1, steps + 1):
         left = (steps - step + 1) / steps
         optimizer.param_groups[0]["lr"] = lr * min(1.0, step / 50, 3 * left)
-        rows, _ = repeats(64, generator)
+        rows = repeats(64, generator)[0].to(model.embed.weight.device)
         loss = F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()
@@ -120,7 +120,8 @@ def train(
 def share_right(model: LanguageModel, batch: Batch, edits: Edits | None = None) -> float:
     """The share of the next tokens that can be known and get the highest score."""
     rows, periods = batch
-    guessed = trace(model, rows[:, :-1], edits)["logits"].argmax(dim=-1)
+    tokens = rows[:, :-1].to(model.embed.weight.device)
+    guessed = trace(model, tokens, edits)["logits"].argmax(dim=-1).cpu()
     return (guessed == rows[:, 1:])[known(periods)].double().mean().item()
 
 
