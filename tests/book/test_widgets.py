@@ -436,6 +436,7 @@ HANDLERS = {  # of the model's changes, by widget
     "CostCalculator": 6,
     "DepthAndWiring": 3,
     "FlashTiles": 8,
+    "InductionHeads": 5,
     "MaskPainter": 3,
     "NumberReaderHeads": 5,
     "NumberTranslator": 6,

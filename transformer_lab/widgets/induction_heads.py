@@ -10,7 +10,7 @@ from ..models.language_model import LanguageModel
 from ._asset import AssetWidget, asset_bytes, export_model
 from ._bundle import bundle
 
-EXAMPLE = "cabinetcabi"
+EXAMPLE = "shortenshort"
 
 
 def export_induction(model: LanguageModel) -> dict:
