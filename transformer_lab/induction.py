@@ -38,10 +38,10 @@ WEIGHTS = Path(__file__).parent / "weights" / "models" / "induction.safetensors"
 # --- the chapter's model ---------------------------------------------------------------------------
 
 
-def attention_only(n_layers: int = 2, *, norm: Norm = "none") -> LanguageModel:
+def attention_only(n_layers: int = 2, *, norm: Norm = "none", tied: bool = False) -> LanguageModel:
     """A fresh model of attention alone: two heads a layer, learned positions, no feed-forward network.
 
-    Without a norm the stream is a plain sum of what is written into it.
+    Without a norm the stream is a plain sum of what is written into it. ``tied``: as in LanguageModelConfig.
     """
     return LanguageModel(
         LanguageModelConfig(
@@ -53,7 +53,7 @@ def attention_only(n_layers: int = 2, *, norm: Norm = "none") -> LanguageModel:
             positions="learned",
             max_len=LENGTH,
             norm=norm,
-            tied=False,
+            tied=tied,
         )
     )
 

@@ -24,6 +24,7 @@ HEIGHTS = {
     "CostCalculator": ("95rem - 56cqi", "max(200.7rem - 360cqi, 153.9rem - 162cqi)"),
     "DepthAndWiring": ("max(35.35rem, 55.2rem - 40cqi)", "max(80.4rem - 61cqi, 135.5rem - 355cqi)"),
     "FlashTiles": ("79rem - 47cqi", "max(169.3rem - 300cqi, 121.8rem - 102cqi)"),
+    "InductionHeads": ("19.5rem", "39.2rem - 46cqi"),
     "QueryKeyValue": ("23rem + 50cqi", "min(29.5rem + 200cqi, 75.5rem)"),
     "NumberReaderHeads": ("18.8rem", "33.5rem - 28cqi"),
     "NumberTranslator": ("20.2rem", "max(20.4rem, 46rem - 75cqi)"),

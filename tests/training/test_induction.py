@@ -50,7 +50,7 @@ def test_guessing_is_counted_where_the_next_letter_can_be_known():
 
 def test_every_setting_makes_a_difference():
     tokens = runs.repeats(2, generator())[0][:, :-1]
-    models = [runs.build(), runs.build(1), runs.build(norm="pre"), runs.build(seed=1)]
+    models = [runs.build(), runs.build(1), runs.build(norm="pre"), runs.build(tied=True), runs.build(seed=1)]
     sums = {f"{model(tokens).abs().sum().item():.6e}" for model in models}
     assert len(sums) == len(models)
 
@@ -111,17 +111,18 @@ def test_what_is_measured_without_heads_and_paths_is_what_the_edits_give():
 # --- what is stored ------------------------------------------------------------------------------------
 
 STORED = results.read("induction")
-TWO, NORM, ONE = (STORED[name] for name in ("two layers", "two layers, norm", "one layer"))
+TWO, NORM, ONE, TIED = (STORED[name] for name in ("two layers", "two layers, norm", "one layer", "tied"))
 
 
 def test_what_is_stored_is_whole():
-    assert len(STORED["fresh"]) == len(TWO) == len(NORM) == len(ONE) == len(runs.SEEDS)
+    assert len(STORED["fresh"]) == len(TWO) == len(NORM) == len(ONE) == len(TIED) == len(runs.SEEDS)
     for start in (*TWO, *NORM):
         assert start["looks"]["steps"] == list(range(runs.WINDOW, runs.STEPS + 1, runs.WINDOW))
         assert list(start["without"]) == [runs.name_of(heads) for heads in runs.groups_of_heads()]
         assert list(start["paths"]) == ["q", "k", "v"]
-    for start in (*TWO, *NORM, *ONE):
+    for start in (*TWO, *NORM, *ONE, *TIED):
         assert len(start["by distance"]) == len(runs.DISTANCES)
+    for start in (*TWO, *NORM, *ONE):
         assert len(start["by period"]["right"]) == runs.PERIODS[1] - runs.PERIODS[0] + 1
     for start in ONE:
         assert start["looks"]["steps"][-1] == runs.LONGER
@@ -159,6 +160,25 @@ def test_two_layers_are_measured_again(name, norm):
             stored["without"]["1.0 1.1"]["zero"], abs=0.1
         )
         assert again["paths"] == pytest.approx(stored["paths"], abs=0.1)
+
+
+def test_of_the_tied_models_one_copies_through_its_queries():
+    by_keys = [start["paths"]["k"] < 0.3 for start in TIED]
+    assert sorted(by_keys) == [False, True, True]
+    for start, keys in zip(TIED, by_keys, strict=True):
+        assert start["right"] > 0.9 and max(start["scores"]["induction"][1]) > 0.9
+        previous, same = (max(start["scores"][name][0]) for name in ("previous", "same"))
+        assert (previous > 0.25 > same) if keys else (same > 0.9 > 0.25 > previous)
+        assert max(start["paths"]["q"], start["paths"]["v"]) < 0.3
+
+
+@pytest.mark.slow
+def test_tied_models_are_measured_again():
+    """Which way a start takes is settled early, where training is not yet chaotic."""
+    for seed, stored in zip(runs.SEEDS, TIED, strict=True):
+        again = runs.tied_projection(seed)
+        assert again["right"] == pytest.approx(stored["right"], abs=0.1)
+        assert again["paths"] == pytest.approx(stored["paths"], abs=0.15)
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from ..induction import (
     induction_score,
     knock_out,
     previous_token_score,
+    same_token_score,
     trace,
 )
 from ..models.language_model import LanguageModel
@@ -35,14 +36,15 @@ SEEDS = (0, 1, 2)
 SEGMENT, DISTANCES = 6, tuple(range(6, 20))  # letters that come twice, and how far apart
 STEPS, WINDOW = 500, 10
 LONGER = 3000  # steps that one layer gets
+TIED_STEPS = 1500
 HEADS = tuple(itertools.product(range(2), range(2)))  # of the model with two layers
 Batch = tuple[Int[Tensor, "B T"], Int[Tensor, "B"]]  # rows of LENGTH + 1 tokens, their periods
 
 
-def build(n_layers: int = 2, *, norm: Norm = "none", seed: int = 0) -> LanguageModel:
+def build(n_layers: int = 2, *, norm: Norm = "none", tied: bool = False, seed: int = 0) -> LanguageModel:
     """``attention_only``, with first weights that ``seed`` chooses."""
     torch.manual_seed(seed)
-    return attention_only(n_layers, norm=norm)
+    return attention_only(n_layers, norm=norm, tied=tied)
 
 
 def repeats(n: int, generator: torch.Generator, *, period: int | None = None) -> Batch:
@@ -135,13 +137,14 @@ def loss_known(model: LanguageModel, batch: Batch) -> float:
 
 @torch.no_grad()
 def scores(model: LanguageModel, seed: int = 2000) -> dict[str, list[list[float]]]:
-    """Both scores of every head, a row for each layer, on segments of ``SCORED`` tokens."""
+    """The three scores of every head, a row for each layer, on segments of ``SCORED`` tokens."""
     tokens = repeats(500, torch.Generator().manual_seed(seed), period=SCORED)[0][:, :-1]
     run = trace(model, tokens)
     weights = [run[f"weights.{number}"] for number in range(len(model.layers))]
     found = {
         "previous": [previous_token_score(w) for w in weights],
         "induction": [induction_score(w, tokens) for w in weights],
+        "same": [same_token_score(w, tokens) for w in weights],
     }
     return {name: [rounded(row) for row in rows] for name, rows in found.items()}
 
@@ -192,6 +195,7 @@ def learning_run(
     n_layers: int,
     *,
     norm: Norm = "none",
+    tied: bool = False,
     seed: int = 0,
     steps: int = STEPS,
     window: int = WINDOW,
@@ -201,7 +205,7 @@ def learning_run(
     Returns:
         The model, and "steps", "right", "loss", "previous" and "induction", an entry for each look.
     """
-    model, batch = build(n_layers, norm=norm, seed=seed), new_rows()
+    model, batch = build(n_layers, norm=norm, tied=tied, seed=seed), new_rows()
     looks: dict[str, list] = {"steps": [], "right": [], "loss": [], "previous": [], "induction": []}
 
     def look(step: int) -> None:
@@ -270,6 +274,17 @@ def two_layers(seed: int, norm: Norm = "none") -> dict[str, object]:
     }
 
 
+def tied_projection(seed: int) -> dict[str, object]:
+    """Two layers whose embedding is the last projection, too; with more steps, as they learn more slowly."""
+    model, _ = learning_run(2, tied=True, seed=seed, steps=TIED_STEPS, window=TIED_STEPS)
+    return {
+        "scores": scores(model),
+        "right": round(share_right(model, new_rows()), 3),
+        "paths": without_paths(model),
+        "by distance": by_distance(model),
+    }
+
+
 def one_layer(seed: int) -> dict[str, object]:
     """The same with one layer, which gets more steps."""
     model, looks = learning_run(1, seed=seed, steps=LONGER, window=LONGER // 20)
@@ -289,6 +304,7 @@ def measure() -> dict[str, object]:
         "two layers": [two_layers(seed) for seed in SEEDS],
         "two layers, norm": [two_layers(seed, norm="pre") for seed in SEEDS],
         "one layer": [one_layer(seed) for seed in SEEDS],
+        "tied": [tied_projection(seed) for seed in SEEDS],
     }
 
 

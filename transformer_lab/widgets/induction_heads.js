@@ -80,7 +80,8 @@ export function describeHead(name, weights, tokens) {
   const copied = after === null
     ? "no letter comes twice, so there is no induction score"
     : `${after.toFixed(2)} to letters that followed an earlier copy (induction)`;
-  return `Head ${name} on this text: on average ${before.toFixed(2)} of its weight goes to the letter before; ${copied}.`;
+  const back = `on average ${before.toFixed(2)} of its weight goes to the letter before`;
+  return `Head ${name} on this text: ${back}; ${copied}.`;
 }
 
 /** What the model says next, and what it would say with all heads, if some are off. */
@@ -104,10 +105,14 @@ const LOOK = `
 .tl-copying .tl-next { display: flex; flex-wrap: wrap; gap: .3rem .9rem; margin: 0; padding: 0; list-style: none; }
 .tl-copying .tl-next li { display: grid; grid-template-columns: auto 4rem auto; gap: .4rem; align-items: center; }
 .tl-copying .tl-next b { color: var(--output-text); font-family: ui-monospace, monospace; font-size: 1.0625rem; }
-.tl-copying .tl-next meter { width: 4rem; height: .7rem; }
+.tl-copying .tl-bar { height: .7rem; border-radius: .2rem; background: var(--line); overflow: hidden; }
+.tl-copying .tl-bar i { display: block; height: 100%; background: var(--output); }
 .tl-copying .tl-heads-off { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; margin: 0; padding: 0; border: 0; }
-.tl-copying .tl-heads-off legend { float: left; margin-right: .4rem; padding: 0; color: var(--muted); line-height: 2.25rem; }
+.tl-copying .tl-heads-off legend {
+  float: left; margin-right: .4rem; padding: 0; color: var(--muted); line-height: 2.25rem;
+}
 .tl-copying .tl-caption { min-height: 3em; }
+@container (min-width: 34rem) { .tl-copying .tl-caption { min-height: 1.5em; } }
 .tl-copying .tl-map .tl-line { grid-template-columns: 1.6rem repeat(var(--columns), minmax(0, 1.9rem)); }
 .tl-copying .tl-map .tl-cell { height: 1.25rem; }
 .tl-copying .tl-map .tl-column-name { writing-mode: horizontal-tb; transform: none; }
@@ -154,9 +159,9 @@ function makePicture(signal) {
   const grid = heatMap({ onPoint: point, signal });
   const { region, say } = announcer(signal);
   const root = element("div", { class: "tl-picture", hidden: "" },
-    element("p", { class: "tl-note" }, "Try this first: find the head that looks at the letter before, and the two that "
-      + "look for what followed an earlier copy. Then switch off one of those two; then the other as well; and then, "
-      + "with both on again, the first head."),
+    element("p", { class: "tl-note" }, "Try this first: find the head that looks at the letter before, and the two "
+      + "that look for what followed an earlier copy. Then switch off one of those two; then the other as well; and "
+      + "then, with both on again, the first head."),
     element("div", { class: "tl-controls" }, which.root), strip.root, caption, scored,
     element("div", { class: "tl-controls" }, switches), spoken, next, grid.root, region);
   const toggles = new Map();
@@ -220,19 +225,20 @@ function makePicture(signal) {
 /** Where one letter looks: at the letter pointed at, or where most of its weight goes. */
 export function describeLook(name, letters, weights, row, column) {
   const who = `In head ${name}, “${letters[row]}” at place ${row + 1}`;
-  if (column >= 0) return `${who} gives “${letters[column]}” at place ${column + 1} a weight of ${weights[column].toFixed(2)}.`;
+  if (column >= 0)
+    return `${who} gives “${letters[column]}” at place ${column + 1} a weight of ${weights[column].toFixed(2)}.`;
   const [top, weight] = best(weights, 1)[0];
   return `${who} looks most at “${letters[top]}” at place ${top + 1} (${weight.toFixed(2)}).`;
 }
 
 function drawNext(list, ranked) {
   while (list.children.length < ranked.length)
-    list.append(element("li", {}, element("b"), element("meter", { max: 1 }), element("span", { class: "tl-number" })));
+    list.append(element("li", {}, element("b"),
+      element("span", { class: "tl-bar", "aria-hidden": "true" }, element("i")), element("span", { class: "tl-number" })));
   ranked.forEach(([letter, p], i) => {
     const [name, bar, number] = list.children[i].children;
     write(name, letter);
-    bar.value = p;
-    bar.setAttribute("aria-label", `probability of ${letter}`);
+    bar.firstChild.style.width = `${100 * p}%`;
     write(number, p.toFixed(2));
   });
 }
