@@ -234,7 +234,8 @@ export function describeLook(name, letters, weights, row, column) {
 function drawNext(list, ranked) {
   while (list.children.length < ranked.length)
     list.append(element("li", {}, element("b"),
-      element("span", { class: "tl-bar", "aria-hidden": "true" }, element("i")), element("span", { class: "tl-number" })));
+      element("span", { class: "tl-bar", "aria-hidden": "true" }, element("i")),
+      element("span", { class: "tl-number" })));
   ranked.forEach(([letter, p], i) => {
     const [name, bar, number] = list.children[i].children;
     write(name, letter);
