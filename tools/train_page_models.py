@@ -3,8 +3,8 @@
     python tools/train_page_models.py
     python tools/train_page_models.py number_words
 
-Some minutes on two CPU cores; with names, those models only. Prints the accuracy on numbers that the model
-never saw, with the rounded weights that a page gets, and the bytes a reader loads. The seeds are fixed, but
+Some minutes on two CPU cores; with names, those models only. Prints the accuracy on what the model never
+saw, with the rounded weights that a page gets, and the bytes a reader loads. The seeds are fixed, but
 the last digits of the weights differ from machine to machine.
 """
 
@@ -13,13 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
+from transformer_lab.induction import attention_only
+from transformer_lab.models.language_model import LanguageModel
 from transformer_lab.models.number_reader import NumberReader
-from transformer_lab.training import encoder_decoder, number_reader
+from transformer_lab.training import encoder_decoder, induction, number_reader
 from transformer_lab.translator import Translator
 from transformer_lab.widgets._asset import asset_scripts, exported_weights
 from transformer_lab.widgets._translator import export_translator
 from transformer_lab.widgets.attention_heads import export_number_reader
+from transformer_lab.widgets.induction_heads import export_induction
 
 ROOT = Path(__file__).parent.parent
 MODELS = ROOT / "book" / "_assets" / "models"
@@ -64,7 +68,29 @@ def make_number_words() -> tuple[dict, float]:
     return export_translator(translator), encoder_decoder.exact_match(translator, test)
 
 
-MAKERS = {"number_reader": make_number_reader, "number_words": make_number_words}
+def trained_induction() -> LanguageModel:
+    """A trained model of attention alone."""
+    model = induction.build()
+    induction.train(model)
+    return model.eval()
+
+
+def make_induction() -> tuple[dict, float]:
+    """The model of the chapter on heads: the package gets the rounded weights that its page has."""
+    data = export_induction(trained_induction())
+    file = WEIGHTS / "models" / "induction.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    save_file(exported_weights(data), file)
+    model = attention_only()
+    model.load_state_dict(exported_weights(data))
+    return data, induction.share_right(model.eval(), induction.new_rows())
+
+
+MAKERS = {
+    "number_reader": make_number_reader,
+    "number_words": make_number_words,
+    "induction": make_induction,
+}
 
 
 def write(name: str, data: dict) -> int:
@@ -84,7 +110,7 @@ def main(names: Sequence[str]) -> None:
     for name in names or MAKERS:
         data, accuracy = MAKERS[name]()
         size = write(name, data)
-        print(f"{name}: {accuracy:.2%} of the new numbers without a fault on the page; {size:,} bytes")
+        print(f"{name}: {accuracy:.2%} right of what it never saw, on the page; {size:,} bytes")
 
 
 if __name__ == "__main__":

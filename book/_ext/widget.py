@@ -29,6 +29,7 @@ HEIGHTS = {
         "60.6rem - 30cqi",
         "max(61.2rem, min(104.3rem - 133cqi, 147.4rem - 316cqi))",
     ),
+    "InductionHeads": ("19.5rem", "39.2rem - 46cqi"),
     "QueryKeyValue": ("23rem + 50cqi", "min(29.5rem + 200cqi, 75.5rem)"),
     "NumberReaderHeads": ("18.8rem", "33.5rem - 28cqi"),
     "NumberTranslator": ("20.2rem", "max(20.4rem, 46rem - 75cqi)"),

@@ -437,6 +437,7 @@ HANDLERS = {  # of the model's changes, by widget
     "DepthAndWiring": 3,
     "FlashTiles": 8,
     "GradientAndDistance": 3,
+    "InductionHeads": 5,
     "MaskPainter": 3,
     "NumberReaderHeads": 5,
     "NumberTranslator": 6,

@@ -22,6 +22,7 @@ from transformer_lab.widgets.attention_heads import export_number_reader
 from .efficient_cases import cost_cases
 from .feed_forward_cases import knot_cases
 from .flash_cases import tile_cases
+from .induction_cases import induction_cases
 from .masks_cases import mask_cases
 from .positional_cases import dials_cases, hands_cases
 from .runtime_cases import randn, runtime_cases
@@ -149,6 +150,7 @@ def cases(tmp_path_factory) -> Path:
         "scans": scan_cases(),
         "budgets": budget_cases(),
         "windows": list(window_cases()),
+        "induction": induction_cases(),
     }
     path = tmp_path_factory.mktemp("js") / "cases.json"
     path.write_text(json.dumps(numbers, allow_nan=False), "utf8")

@@ -53,6 +53,7 @@ def test_every_way_to_tell_positions_tells_them(positions):
         ("d_ff", 0),
         ("norm", "post"),
         ("position_scale", 0.5),
+        ("tied", False),
     ],
 )
 def test_every_setting_changes_the_scores(name, value):
@@ -118,3 +119,11 @@ def test_cuda_agrees_with_the_cpu(positions):
 def test_bad_input_says_what_was_wrong(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_untied_scores_come_from_weights_of_their_own():
+    model = build(tied=False)
+    x = model.stream(TOKENS)
+    assert_close(model(TOKENS), model.norm(x) @ model.scores.weight.T)
+    assert_close(model.read_out(x), model(TOKENS))
+    assert model.scores.weight.shape == model.embed.weight.shape

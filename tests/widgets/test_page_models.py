@@ -86,7 +86,7 @@ def test_every_maker_has_its_scripts_and_a_strange_name_is_refused():
     for name in train_page_models.MAKERS:
         assert page_scripts(name)
     with pytest.raises(
-        SystemExit, match="there is no model number_wrods; there are number_reader, number_words"
+        SystemExit, match="there is no model number_wrods; there are number_reader, number_words, induction"
     ):
         train_page_models.main(["number_wrods"])
 
@@ -99,7 +99,7 @@ def test_a_translator_is_stored_with_the_package_and_written_for_the_page(tmp_pa
     monkeypatch.setattr(train_page_models, "MODELS", tmp_path / "models")
     monkeypatch.setattr(encoder_decoder, "exact_match", lambda loaded, pairs: len(pairs) / 4000)
     train_page_models.main(["number_words"])
-    assert "number_words: 25.00% of the new numbers" in capsys.readouterr().out
+    assert "number_words: 25.00% right of what it never saw" in capsys.readouterr().out
     stored = Translator.load(tmp_path / "number_words.safetensors")
     scripts = sorted((tmp_path / "models").iterdir(), key=lambda path: int(path.suffixes[0][1:]))
     page = exported_weights(load([path.read_text("utf8") for path in scripts], "number_words"))

@@ -2,7 +2,7 @@
 
 Notable: how positions are told, where the norm stands, what the feed-forward network is and whether the
     future is
-hidden are settings; the embedding is shared with the last projection; nothing is dropped out.
+hidden are settings; the embedding is shared with the last projection, or is not; nothing is dropped out.
 """
 
 from collections.abc import Callable
@@ -36,6 +36,7 @@ class LanguageModelConfig:
             only).
         norm: where the norm stands, as in ``norms.Residual``.
         causal: hide the future; False lets it leak.
+        tied: the embedding is the last projection, too; False gives that one weights of its own.
 
     Raises:
         ValueError: a size below 1, an unknown way to tell positions, a scale without RoPE.
@@ -51,6 +52,7 @@ class LanguageModelConfig:
     position_scale: float = 1.0
     norm: Literal["pre", "post", "none"] = "pre"
     causal: bool = True
+    tied: bool = True
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "d_model", "n_heads", "n_layers", "max_len"):
@@ -94,10 +96,16 @@ class LanguageModel(nn.Module):
         )
         self.layers = nn.ModuleList(Layer(config, feed_forward) for _ in range(config.n_layers))
         self.norm = LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity()
+        self.scores = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
 
     def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
         """Raises ValueError where learned positions end before the tokens do."""
-        return self.norm(self.stream(tokens)) @ self.embed.weight.T
+        return self.read_out(self.stream(tokens))
+
+    def read_out(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
+        """The scores that a vector of the stream stands for: the final norm, then the last projection."""
+        y = self.norm(x)
+        return y @ self.embed.weight.T if self.scores is None else self.scores(y)
 
     def stream(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         """What flows out of the last layer, before the final norm."""

@@ -8,6 +8,7 @@ from .encoder_decoder_walk import TokenWalk
 from .feed_forward_knots import ReluKnots
 from .flash_tiles import FlashTiles
 from .generation_translator import NumberTranslator
+from .induction_heads import InductionHeads
 from .masks_paint import MaskPainter
 from .norms_depth import DepthAndWiring
 from .positional_dials import RotaryDials
@@ -24,6 +25,7 @@ __all__ = [
     "DepthAndWiring",
     "FlashTiles",
     "GradientAndDistance",
+    "InductionHeads",
     "MaskPainter",
     "NumberReaderHeads",
     "NumberTranslator",
