@@ -328,8 +328,10 @@ NAMED = {
 
 # Energy, and what distillation saves.
 
+Number = int | float
 
-def training_energy(flop: float, *, flops_per_second: float, watts: float, overhead: float) -> float:
+
+def training_energy(flop: Number, *, flops_per_second: Number, watts: Number, overhead: Number) -> float:
     """Megawatt-hours of a training run: the time of all accelerators together, times what one of them draws.
 
     Args:
@@ -355,19 +357,19 @@ def training_energy(flop: float, *, flops_per_second: float, watts: float, overh
 
 
 def energy_band(
-    flop: float,
+    flop: Number,
     *,
-    flops_per_second: tuple[float, float],
-    watts: tuple[float, float],
-    overhead: tuple[float, float],
-) -> tuple[float, float]:
+    flops_per_second: tuple[Number, Number],
+    watts: tuple[Number, Number],
+    overhead: tuple[Number, Number],
+) -> tuple[Number, Number]:
     """The lowest and the highest ``training_energy`` when each input lies between its two bounds.
 
     Raises:
         ValueError: as ``training_energy``, or bounds in the wrong order.
 
-    >>> energy_band(3.6e18, flops_per_second=(1e12, 2e12), watts=(500.0, 600.0), overhead=(1.0, 1.5))
-    (0.25, 0.9)
+    >>> energy_band(3.6e18, flops_per_second=(1e12, 2e12), watts=(500.0, 600.0), overhead=(1.0, 1.25))
+    (0.25, 0.75)
     """
     for name, (low, high) in (
         ("flops_per_second", flops_per_second),
@@ -381,7 +383,7 @@ def energy_band(
     return least, most
 
 
-def distilling(teacher: float, student: float) -> float:
+def distilling(teacher: Number, student: Number) -> float:
     """Operations that distillation spends on one sequence: the teacher forwards, the student there and back.
 
     Forwards and backwards together count three times the forward pass.
@@ -400,7 +402,7 @@ def distilling(teacher: float, student: float) -> float:
     return teacher + 3 * student
 
 
-def break_even(n_sequences: float, *, teacher: float, student: float) -> float:
+def break_even(n_sequences: Number, *, teacher: Number, student: Number) -> float:
     """After how many uses the student has saved what its distillation cost; the teacher's training is free.
 
     Args:

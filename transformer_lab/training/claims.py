@@ -18,27 +18,31 @@ from . import results
 SEEDS = (0, 1, 2)
 
 # --- reinforcement -----------------------------------------------------------------------------------
-# A question is "a + b =", an answer is four tokens: <think> </think> <answer> and a digit. It is right if the
-# digit is (a + b) mod 10. Digits are their own token ids.
+# A question is "a or b ?", an answer is four tokens: <think> </think> <answer> and a digit. It is right
+# if the digit is the larger of the two. Digits are their own token ids.
 
-PLUS, EQUALS, THINK, UNTHINK, ANSWER, OTHER = range(10, 16)
+OR, ASK, THINK, UNTHINK, ANSWER, OTHER = range(10, 16)
 VOCABULARY = 16
 FORMAT = (THINK, UNTHINK, ANSWER)
 WRITTEN = 4  # tokens of an answer
 GROUP, QUESTIONS = 16, 32  # answers to each question, and questions, in a step
-WARM_STEPS, RL_STEPS, WINDOW = 150, 300, 25
+WARM_STEPS, RL_STEPS, WINDOW = 150, 120, 20
 BROKEN = 0.35  # of the tokens that the model is first trained on are drawn at random
-ADVANTAGES = ("mean and spread", "mean", "none")
+VARIANTS = {  # name: kind of advantage, weight of the distance to the model before
+    "against the group": ("mean and spread", 0.03),
+    "rewards as they are": ("none", 0.03),
+    "hardly held back": ("mean and spread", 0.001),
+}
 
 
 def questions(n: int, generator: torch.Generator) -> Int[Tensor, "B T"]:
-    """Rows "a + b =" with digits drawn evenly.
+    """Rows "a or b ?" with digits drawn evenly.
 
     >>> questions(1, torch.Generator().manual_seed(0)).shape
     torch.Size([1, 4])
     """
     a, b = torch.randint(10, (2, n), generator=generator)
-    return torch.stack([a, torch.full((n,), PLUS), b, torch.full((n,), EQUALS)], dim=1)
+    return torch.stack([a, torch.full((n,), OR), b, torch.full((n,), ASK)], dim=1)
 
 
 def judged(
@@ -46,11 +50,11 @@ def judged(
 ) -> tuple[Bool[Tensor, "B"], Bool[Tensor, "B"]]:
     """Two rules, no model: whether an answer has the form that is wanted, and whether it is also right.
 
-    >>> judged(torch.tensor([[7, 10, 5, 11]]), torch.tensor([[12, 13, 14, 2]]))
+    >>> judged(torch.tensor([[7, 10, 5, 11]]), torch.tensor([[12, 13, 14, 7]]))
     (tensor([True]), tensor([True]))
     """
     formed = (answers[:, :3] == torch.tensor(FORMAT)).all(dim=1) & (answers[:, 3] < 10)
-    right = answers[:, 3] == (asked[:, 0] + asked[:, 2]) % 10
+    right = answers[:, 3] == torch.maximum(asked[:, 0], asked[:, 2])
     return formed, formed & right
 
 
@@ -100,24 +104,26 @@ def log_probabilities(
 
 
 def grpo_run(
-    advantages: str = "mean and spread", *, seed: int = 0, steps: int = RL_STEPS
+    variant: str = "against the group", *, seed: int = 0, steps: int = RL_STEPS
 ) -> dict[str, list[float]]:
     """Reinforce ``talker`` with rewards by rule; nothing else changes.
 
     Returns:
         "formed" and "right": shares of new answers, before the first step and after every ``WINDOW``;
-        "apart": how far the model is from where it started (the KL estimate of ``grpo_loss``), at the end.
+        "spread": at the same times, how many different digits the answers to a question have, as the exponent
+        of their entropy.
 
     Raises:
-        ValueError: an unknown kind of advantage.
+        ValueError: an unknown variant.
     """
-    if advantages not in ADVANTAGES:
-        raise ValueError(f"advantages must be one of {'; '.join(ADVANTAGES)}, got {advantages!r}")
+    if variant not in VARIANTS:
+        raise ValueError(f"variant must be one of {'; '.join(VARIANTS)}, got {variant!r}")
+    advantages, kl_weight = VARIANTS[variant]
     model, reference = talker(seed), talker(seed)
     generator = torch.Generator().manual_seed(1000 + seed)
-    optimizer = torch.optim.Adam(model.parameters(), 5e-4)
-    shares: dict[str, list[float]] = {"formed": [], "right": []}
-    _look(model, shares)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    found: dict[str, list[float]] = {"formed": [], "right": [], "spread": []}
+    _look(model, found)
     for step in range(1, steps + 1):
         asked = questions(QUESTIONS, generator).repeat_interleave(GROUP, dim=0)
         answers = write(model, asked, generator)
@@ -127,29 +133,31 @@ def grpo_run(
             old = log_probabilities(model, asked, answers)
             start = log_probabilities(reference, asked, answers)
         for _ in range(2):
-            loss = grpo_loss(log_probabilities(model, asked, answers), old, start, gain)
+            new = log_probabilities(model, asked, answers)
+            loss = grpo_loss(new, old, start, gain, kl_weight=kl_weight)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         if step % WINDOW == 0:
-            _look(model, shares)
-    with torch.no_grad():
-        asked = questions(2000, torch.Generator().manual_seed(9))
-        answers = write(model, asked, torch.Generator().manual_seed(10))
-        gap = log_probabilities(reference, asked, answers) - log_probabilities(model, asked, answers)
-    return shares | {"apart": [round((gap.exp() - gap - 1).sum(dim=1).mean().item(), 2)]}
+            _look(model, found)
+    return found
 
 
-def _look(model: nn.Module, shares: dict[str, list[float]]) -> None:
+@torch.no_grad()
+def _look(model: nn.Module, found: dict[str, list[float]]) -> None:
     asked = questions(2000, torch.Generator().manual_seed(7))
-    marks = judged(asked, write(model, asked, torch.Generator().manual_seed(8)))
-    for name, mark in zip(shares, marks, strict=True):
-        shares[name].append(round(mark.double().mean().item(), 3))
+    formed, right = judged(asked, write(model, asked, torch.Generator().manual_seed(8)))
+    found["formed"].append(round(formed.double().mean().item(), 3))
+    found["right"].append(round(right.double().mean().item(), 3))
+    begun = torch.cat([asked, torch.tensor(FORMAT).expand(len(asked), 3)], dim=1)
+    chances = model(begun)[:, -1, :10].softmax(dim=-1)
+    entropy = torch.special.entr(chances).sum(dim=-1).mean()
+    found["spread"].append(round(entropy.exp().item(), 2))
 
 
 def grpo_runs(seeds: Sequence[int] = SEEDS) -> dict[str, object]:
-    """``grpo_run`` of every kind of advantage: one entry per seed."""
-    runs = {kind: [grpo_run(kind, seed=seed) for seed in seeds] for kind in ADVANTAGES}
+    """``grpo_run`` of every variant: one entry per seed."""
+    runs = {variant: [grpo_run(variant, seed=seed) for seed in seeds] for variant in VARIANTS}
     return {"steps": RL_STEPS, "window": WINDOW, "runs": runs}
 
 
