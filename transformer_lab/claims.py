@@ -31,6 +31,7 @@ VERDICTS = {
 CHECKS = {
     "primary": "read in the primary source",
     "secondary": "seen in a text that names the primary source; that one was not opened",
+    "in part": "read in the primary source in part, the rest in texts that name it",
     "not checked": "not yet checked",
     "arithmetic": "worked out here",
 }
@@ -289,7 +290,7 @@ def _whisper(n_layers: int, d_model: int, n_heads: int) -> Shape:
 
 
 _VASWANI = Source("Vaswani et al. 2017, Table 3", "https://arxiv.org/abs/1706.03762")
-_DEVLIN = Source("Devlin et al. 2019, section 3", "https://arxiv.org/abs/1810.04805", "secondary")
+_DEVLIN = Source("Devlin et al. 2019, section 3", "https://arxiv.org/abs/1810.04805", "in part")
 _RADFORD_18 = Source("Radford et al. 2018", "", "not checked")
 _RADFORD_19 = Source("Radford et al. 2019", "", "not checked")
 _BROWN = Source("Brown et al. 2020, Table 2.1", "https://arxiv.org/abs/2005.14165")

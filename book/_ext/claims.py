@@ -160,13 +160,18 @@ def measured(
 ) -> str:
     if not evidence:
         return f'<p class="claim-without">No experiment. {html.escape(claim.without)}</p>'
-    items = "".join(
-        f'<li>{html.escape(said)} <a href="{e.chapter}.html#{anchor(e.cell)}"'
-        f' aria-label="{html.escape(titles[e.chapter])}: the cell that prints this">'
-        f"{html.escape(titles[e.chapter])}</a></li>"
-        for e, said in evidence
-    )
+    items = ""
+    for n, (e, said) in enumerate(evidence):
+        after = [(other.chapter, other.cell) for other, _ in evidence[n + 1 : n + 2]]
+        again = after == [(e.chapter, e.cell)]  # one link for numbers of one cell
+        items += f"<li>{html.escape(said)}{'' if again else ' ' + link(e, titles[e.chapter])}</li>"
     return f"<ul>{items}</ul>"
+
+
+def link(e: package.Evidence, chapter: str) -> str:
+    name = html.escape(chapter)
+    target = f"{e.chapter}.html#{anchor(e.cell)}"
+    return f'<a href="{target}" aria-label="{name}: the cell that prints this">{name}</a>'
 
 
 def page_context(app, pagename, templatename, context, doctree):
