@@ -86,7 +86,7 @@ def _built_up(width, hidden, layers, vocabulary, positions):
 
 
 @chapter.implement(
-    title="Count GPT's weights",
+    title="Count the weights of GPT",
     statement="""
         Five rows of N whole numbers describe N models built like GPT-2 and GPT-3: `width` D, `hidden` F,
         `layers` L, `vocabulary` V and `positions` P. Count the weights of each, N whole numbers:
