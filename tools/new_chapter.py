@@ -60,8 +60,8 @@ def fill(template: str, stem: str, title: str) -> str:
 
 
 def with_entry(toc: str, stem: str) -> str:
-    """The chapter after the last one that is a notebook."""
-    entries = re.findall(r"^ *- file: book/\w+\n", toc, re.MULTILINE)
+    """The chapter after the last one that is a notebook; the closing one, on claims, stays behind all."""
+    entries = re.findall(r"^ *- file: book/(?!claims\n)\w+\n", toc, re.MULTILINE)
     last = next((e for e in reversed(entries) if (ROOT / f"{e.split()[-1]}.ipynb").exists()), None)
     if last is None:
         return toc

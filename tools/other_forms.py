@@ -34,8 +34,8 @@ PAGES = ROOT / "_build" / "html"
 FORMS = ROOT / "book" / "_forms"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 # What answers, counts or folds in the page, and a section that only explains such things.
-LEFTOVERS = """.tools, .turn, .tick, .ticks, .notice, .forget, .prediction, .headerlink, noscript, script,
-    details.hide > summary, section:has(> .overview)"""
+LEFTOVERS = """.tools, .turn, .tick, .ticks, .notice, .forget, .prediction, .claims-controls, .headerlink,
+    noscript, script, details.hide > summary, section:has(> .overview)"""
 AT_THE_END = {"hints": "Hint", "solutions": "Solution"}  # chapters, and how what goes there is headed
 NUMBER_LINKS = """(pages) => document.querySelectorAll(".contents a, .see a").forEach((link) => {
     link.dataset.page = pages[link.hash.slice(1)];

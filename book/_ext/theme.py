@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.util.images import get_image_size
 from sphinx.writers.html5 import HTML5Translator
 
-ASSETS = {"book.css", "book.js", "exercises.js", "katex.css", "widget-host.js"}
+ASSETS = {"book.css", "book.js", "claims.js", "exercises.js", "katex.css", "widget-host.js"}
 NAMES = {"python": "Python", "torch": "PyTorch", "matplotlib": "Matplotlib"}
 ORDER = {name: place for place, name in enumerate(NAMES)}  # what matters most first
 

@@ -115,11 +115,12 @@ def test_scripts_and_styles_come_only_where_they_are_used(book, soups):
         assert ("widget-host.js" in files) == bool(soup.select(".widget")), name
         assert ("katex.css" in styles) == bool(soup.select(".katex")), name
         assert ("exercises.js" in files) == bool(soup.select(".ticks")), name
+        assert ("claims.js" in files) == bool(soup.select("table.claims")), name
         assert [tag["type"] for tag in soup.select("script[type*=widget-state]")] == [STATE] * bool(
             soup.select(".widget")
         ), name
         if name != "search.html":
-            assert files <= {"book.js", "exercises.js", "widget-host.js"}, name
+            assert files <= {"book.js", "claims.js", "exercises.js", "widget-host.js"}, name
         assert styles <= {"book.css", "katex.css"}, name
 
 
