@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .scaling import count_parameters
+
 # The list of claims.
 
 _LIST = Path(__file__).resolve().parent / "claims.json"
@@ -206,17 +208,25 @@ def weights(shape: Shape) -> dict[str, int]:
     >>> counted["attention"], counted["feed-forward"], counted["norms"]
     (1050624, 2099712, 2048)
     """
-    D, F, bias = shape.d_model, shape.d_ff, int(shape.biases)
-    d_kv = D if shape.n_kv_heads is None else D // shape.n_heads * shape.n_kv_heads
-    attention = 2 * D * D + 2 * D * d_kv + bias * (2 * D + 2 * d_kv)
-    attention -= 0 if shape.key_bias else bias * d_kv
-    feed_forward = (3 if shape.gated else 2) * D * F + bias * (D + (2 if shape.gated else 1) * F)
-    norm = D * (2 if shape.norm_biases else 1)
+    D, d_kv = shape.d_model, shape.d_model // shape.n_heads * (shape.n_kv_heads or shape.n_heads)
+    layer = count_parameters(
+        n_layers=1,
+        d_model=D,
+        d_ff=shape.d_ff,
+        vocab_size=1,
+        d_kv=d_kv,
+        gated=shape.gated,
+        bias=shape.biases,
+        centred_norm=shape.norm_biases,
+        final_norm=False,
+    )
+    attention = layer["attention"] - (d_kv if shape.biases and not shape.key_bias else 0)
+    norm = layer["norms"] // 2
     encoders, decoders = shape.n_layers, shape.n_decoder_layers
     return {
         "embeddings": D * (shape.n_tables * shape.vocab_size + shape.n_positions + shape.n_segments),
         "attention": attention * (encoders + 2 * decoders),
-        "feed-forward": feed_forward * (encoders + decoders),
+        "feed-forward": layer["feed-forward"] * (encoders + decoders),
         "norms": norm * (2 * encoders + 3 * decoders + shape.n_outer_norms),
         "other": shape.stem + (D * D + D if shape.pooler else 0),
     }
