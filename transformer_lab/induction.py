@@ -268,7 +268,7 @@ def patch(run: Run, place: str, positions: Sequence[int]) -> Edits:
 # --- reading ---------------------------------------------------------------------------------------
 
 
-def logit_lens(model: LanguageModel, run: Run) -> Float[Tensor, "_ B T V"]:
+def logit_lens(model: LanguageModel, run: Run) -> Float[Tensor, "... T V"]:
     """The stream before each layer and after the last, (L + 1, B, T, D), read by the last projection.
 
     Source: nostalgebraist (2020), *interpreting GPT: the logit lens*. The last row is the model's answer; the

@@ -103,9 +103,9 @@ function render({ model, el }) {
     element("p", { class: "tl-note" }, "Try this first: two lines are shown, and they tell the usual story. Switch on "
       + "“LSTM, gate open”: it is a recurrence, too. Is the story still true? Then make the text longer, and watch "
       + "the line of attention. A line at the lower edge lies below what the picture shows."),
+    element("div", { class: "tl-controls" }, length.root),
     element("div", { class: "tl-kinds", role: "group", "aria-label": "Lines" },
       ...[...kinds.values()].map(({ root: node }) => node)),
-    element("div", { class: "tl-controls" }, length.root),
     element("div", { class: "tl-said" }, aboutFading, aboutRatios), plot.root), region);
 
   function draw() { // model -> view, and never the other way
