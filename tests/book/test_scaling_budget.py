@@ -38,7 +38,7 @@ def test_the_cursor_goes_from_too_small_over_the_best_to_too_large(show):
     assert "Too small a model" in said(page)
     handle(page, PLOT).press("End")
     assert "Too large a model" in said(page)
-    assert handle(page, PLOT).get_attribute("aria-valuetext").startswith("parameters 10 T: loss 6 or more,")
+    assert handle(page, PLOT).get_attribute("aria-valuetext").startswith("parameters 10T: loss 6 or more,")
     words = []
     for _ in range(19):
         words.append(said(page))
@@ -73,3 +73,13 @@ def test_what_changed_is_spoken_once_it_stands_still(show):
 def test_all_fits_and_axe_finds_nothing(show, width, theme):
     page = show(ComputeBudget(place=18), width=width, theme=theme)
     assert is_amiss(page) == []
+
+
+@pytest.mark.parametrize("width", [320, 600, 1280])
+def test_no_tick_runs_into_the_next(show, width):
+    page = show(ComputeBudget(), width=width)
+    ticks = page.locator(".tl-plot svg text[text-anchor=middle]").all()[:-1]  # the last names the axis
+    boxes = [tick.bounding_box() for tick in ticks]
+    assert len(boxes) >= 5
+    for one, other in zip(boxes, boxes[1:], strict=False):
+        assert one["x"] + one["width"] < other["x"]

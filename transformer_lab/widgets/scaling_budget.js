@@ -22,7 +22,8 @@ export function bestDivision(law, flops) {
 
 /** A large number in short: 46 M, 1.8 B, 300 B, 14 T. */
 export function inShort(value) {
-  const [unit, name] = [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "K"]].find(([unit]) => value >= 0.9995 * unit) ?? [1, ""];
+  const units = [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "K"]];
+  const [unit, name] = units.find(([unit]) => value >= 0.9995 * unit) ?? [1, ""];
   const count = value / unit;
   return `${count < 9.95 ? count.toFixed(1).replace(".0", "") : Math.round(count).toLocaleString("en")} ${name}`.trim();
 }
@@ -68,7 +69,7 @@ function render({ model, el }) {
   });
   const plot = linePlot({
     title: "Loss by the law, over the size of the model; what is not spent on size is spent on tokens",
-    x: { label: "parameters", ticks: sizes.map(inShort) },
+    x: { label: "parameters", ticks: sizes.map((size) => inShort(size).replace(" ", "")) }, // narrow
     y: {
       from: 1.5, to: HIGHEST, ticks: [2, 3, 4, 5, 6],
       say: (value) => (value < HIGHEST ? value.toFixed(2) : `${HIGHEST} or more`),
