@@ -1,6 +1,6 @@
 """The long runs of the chapter on why there is attention: gradients by distance, and one task for all layers.
 
-``python -m transformer_lab.training.why_attention`` measures all of it again and stores it, in about half an
+``python -m transformer_lab.training.why_attention`` measures all of it again and stores it, in less than an
 hour on a free core.
 """
 
