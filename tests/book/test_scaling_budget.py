@@ -1,6 +1,7 @@
 """The widget of the chapter on scaling laws in a real browser."""
 
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -81,5 +82,5 @@ def test_no_tick_runs_into_the_next(show, width):
     ticks = page.locator(".tl-plot svg text[text-anchor=middle]").all()[:-1]  # the last names the axis
     boxes = [tick.bounding_box() for tick in ticks]
     assert len(boxes) >= 5
-    for one, other in zip(boxes, boxes[1:], strict=False):
+    for one, other in pairwise(boxes):
         assert one["x"] + one["width"] < other["x"]
