@@ -1,14 +1,21 @@
 """The runs behind the chapter on scaling laws, and what is stored of them."""
 
+import hashlib
 import math
+import os
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
+from tests.strict import require
 from transformer_lab.training import results
 from transformer_lab.training import scaling as runs
 from transformer_lab.training.data import encode_text, stories
+from transformer_lab.training.registry import DATASETS
+
+MADE_UP = "Nobody:\nO text, that is no play, yet LONG enough!\n\n" * 500
 
 
 @pytest.fixture
@@ -25,6 +32,21 @@ def small(monkeypatch):
     yield
     for made in (runs.ample, runs.unseen):
         made.cache_clear()
+
+
+@pytest.fixture
+def made_up(tmp_path, monkeypatch):
+    """A file in place of Shakespeare's, in a mirror that the registry trusts."""
+    path = tmp_path / DATASETS["tiny_shakespeare"].path
+    path.parent.mkdir()
+    path.write_text(MADE_UP, "utf-8", newline="\n")
+    data = path.read_bytes()
+    known = replace(DATASETS["tiny_shakespeare"], size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    monkeypatch.setitem(DATASETS, "tiny_shakespeare", known)
+    monkeypatch.setenv("TRANSFORMER_LAB_DATA", str(tmp_path))
+    runs.shakespeare.cache_clear()
+    yield
+    runs.shakespeare.cache_clear()
 
 
 # --- the entropy of the stories --------------------------------------------------------------------
@@ -105,9 +127,25 @@ def test_the_text_in_ample_supply_is_drawn_from_once_at_most_on_average():
 def test_the_best_rate_is_that_of_the_lowest_loss():
     tuned = {"8": [2.0, 1.0, 1.5, 1.6, 1.7], "16": [2.0, 1.9, 1.8, 1.7, 1.6]}
     assert runs.best_rates(tuned) == {8: runs.RATES[1], 16: runs.RATES[4]}
+    assert runs.best_rates({"8": [2.0, 1.0]}, (0.3, 0.5)) == {8: 0.5}
 
 
-def test_everything_is_measured_and_told_on_the_way(small):
+def test_another_text_brings_its_own_characters_and_is_cut_at_nine_tenths(made_up):
+    text, rest = runs.shakespeare()
+    alphabet = sorted(set(MADE_UP))
+    assert "".join(alphabet[i] for i in torch.cat([text, rest]).tolist()) == MADE_UP
+    assert len(text) == len(MADE_UP) * 9 // 10
+
+
+def test_a_run_judges_on_the_text_that_it_is_given_and_knows_all_its_characters(small):
+    text, rest = torch.arange(40).repeat(60), torch.full((2400,), 64)
+    model, loss = runs.run(8, steps=2, lr=0.01, text=text, judged_on=rest)
+    assert loss == runs.loss_on(model, rest) != runs.loss_on(model, text)
+    assert model(rest[None, :5]).shape[-1] == 65
+    assert runs.run(8, steps=2, lr=0.01)[0](text[None, :5] % 30).shape[-1] == 30
+
+
+def test_everything_is_measured_and_told_on_the_way(small, made_up):
     heard = []
     measured = runs.measure(heard.append)
     assert len(heard) == 2 and "learning rates" in heard[0]
@@ -121,6 +159,8 @@ def test_everything_is_measured_and_told_on_the_way(small):
         [3, 3],
         [3, 3],
     ]
+    plays = measured["shakespeare"]
+    assert [len(plays["tuning"]["8"]), *map(len, plays["losses"]["8"])] == [5, 3, 3]
 
 
 # --- what is stored --------------------------------------------------------------------------------
@@ -141,6 +181,12 @@ def test_what_is_stored_is_whole():
     for rows in short["losses"].values():
         for of in ("unseen", "trained on"):
             assert [len(row) for row in rows[of]] == [len(runs.SEEDS)] * len(runs.SHORT_STEPS)
+    plays = stored["shakespeare"]
+    assert list(plays["tuning"]) == list(plays["losses"]) == [str(d) for d in runs.SHORT_WIDTHS]
+    assert plays["rates"] == list(runs.PLAYS_RATES)
+    assert {len(losses) for losses in plays["tuning"].values()} == {len(runs.PLAYS_RATES)}
+    for rows in plays["losses"].values():
+        assert [len(row) for row in rows] == [len(runs.SEEDS)] * len(runs.SHORT_STEPS)
 
 
 def test_no_stored_loss_is_below_what_the_text_is_worth():
@@ -179,3 +225,17 @@ def test_the_text_that_runs_out_is_measured_again(d_model):
         model, loss = runs.run(d_model, steps=steps, lr=rate, text=text)
         assert loss == pytest.approx(rows["unseen"][i][0], rel=0.2)
         assert runs.loss_on(model, text) == pytest.approx(rows["trained on"][i][0], rel=0.25)
+
+
+@pytest.mark.slow
+def test_shakespeare_is_measured_again():
+    """The smallest and the largest model, from one start; the file from a mirror."""
+    require(bool(os.environ.get("TRANSFORMER_LAB_DATA")), "TRANSFORMER_LAB_DATA names no mirror of the data")
+    text, rest = runs.shakespeare()
+    assert (len(text), len(rest), int(text.max())) == (1_003_854, 111_540, 64)
+    stored = results.read("scaling")["shakespeare"]
+    rates = runs.best_rates(stored["tuning"], stored["rates"])
+    for d_model in (runs.SHORT_WIDTHS[0], runs.SHORT_WIDTHS[-1]):
+        for steps, row in zip(runs.SHORT_STEPS, stored["losses"][str(d_model)], strict=True):
+            _, loss = runs.run(d_model, steps=steps, lr=rates[d_model], text=text, judged_on=rest)
+            assert loss == pytest.approx(row[0], rel=0.1)

@@ -42,8 +42,7 @@ def __dir__() -> list[str]:
         "multiply.",
         1200000.0: "The right energy, in kilowatt-hours. A megawatt-hour is a thousand of them.",
         1.2: "The right energy, in gigawatt-hours. Megawatt-hours are asked for.",
-        50.0: "That is one day's worth of hours taken for ten, and no day has one hour: 10 days are 240 "
-        "hours.",
+        50.0: "You took 10 hours in place of 10 days: 10 days are 240 hours.",
         0.12: "You counted one accelerator. There are 10,000 of them.",
         240.0: "You added a quarter of the draw only. The building draws all of it, and a quarter more.",
     },

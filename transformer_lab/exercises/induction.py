@@ -428,8 +428,8 @@ def _knock_reference(z: np.ndarray, weight: np.ndarray, bias: np.ndarray, head: 
     reference=_knock_reference,
 )
 def without_head(z, weight, bias, head):
-    """What a layer adds to the stream without one head: z (T, H, Dh), weight (D, D), bias (D), answer (T,
-    D)."""  # One factor for each head: 0 for the one that goes.
+    """What a layer adds without one head: z (T, H, Dh), weight (D, D), bias (D), answer (T, D)."""
+    # One factor for each head: 0 for the one that goes.
     keep = torch.arange(z.shape[1]) != head
     # The numbers of the heads side by side, as the projection expects them.
     return (z * keep[:, None]).flatten(1) @ weight.T + bias
@@ -543,8 +543,7 @@ def _mean_reference(out: np.ndarray, others: np.ndarray, head: int) -> np.ndarra
     reference=_mean_reference,
 )
 def with_mean(out, others, head):
-    """What H heads add together, one replaced by its mean: out (H, T, D), others (B, H, T, D), answer (T, "
-    "D)."""
+    """What H heads add, one replaced by its mean: out (H, T, D), others (B, H, T, D), answer (T, D)."""
     # The mean over texts: a place keeps a mean of its own.
     usual = others[:, head].mean(dim=0)
     return out.sum(dim=0) - out[head] + usual

@@ -234,8 +234,8 @@ def _line_by_polyfit(x: np.ndarray, loss: np.ndarray) -> np.ndarray:
         logarithms, by least squares, and return the two numbers `[scale, exponent]`, shape (2,). The exponent
         of a falling law is positive.
 
-        Least squares in one line: the slope is the sum of (x - mean x) · y, divided by the sum of
-        (x - mean x)²; and the line goes through the point of both means.
+        Least squares in one line, for any u and v: the slope is the sum of (u - mean u) · v, divided by the
+        sum of (u - mean u)²; and the line goes through the point of both means.
         """,
     hints=(
         "log loss = log scale - exponent · log x. Which number of the line is the exponent, and which is the "
@@ -660,7 +660,7 @@ def _exponents_draw_by_draw(x: np.ndarray, loss: np.ndarray, picks: np.ndarray) 
         "A point is a pair: whoever picks its x picks its loss. What does `x[picks]` give, and with which "
         "shape?",
         "`x[picks]` and `loss[picks]` both have the shape (R, P): each row is a set of P points of its own.",
-        "Then it is the fit of the exercise before last, row by row: sums over the last axis, and means with "
+        "Then it is the fit of exercise 3, row by row: sums over the last axis, and means with "
         "`keepdim=True`.",
         "With `across = lx - lx.mean(1, keepdim=True)`, the exponents are minus the sum of across · ly, "
         "divided by the sum of across².",

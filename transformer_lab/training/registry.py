@@ -73,7 +73,7 @@ def fetch(name: str, *, folder: str | os.PathLike[str] | None = None) -> Path:
 
     >>> fetch("multi30k")
     Traceback (most recent call last):
-    ValueError: there is no data set 'multi30k'; there are tatoeba_cmn_eng, tatoeba_deu_eng
+    ValueError: there is no data set 'multi30k'; there are tatoeba_cmn_eng, tatoeba_deu_eng, tiny_shakespeare
     """
     if name not in DATASETS:
         raise ValueError(f"there is no data set {name!r}; there are {', '.join(sorted(DATASETS))}")

@@ -1,11 +1,13 @@
-"""The runs behind the chapter on scaling laws: sizes times lengths of training, and a text that runs out.
+"""The runs behind the chapter on scaling laws: sizes times lengths of training, a text that runs out, plays.
 
 ``python -m transformer_lab.training.scaling`` measures all of it again and stores it in
-``results/scaling.json``, in less than half an hour on a free core. Sizes and learning rates are those of a
+``results/scaling.json``, in less than half an hour on a free core; it fetches Tiny Shakespeare (1.1 MB), the
+only text that is not made by rule. Sizes and learning rates are those of a
 laptop: what is measured is how the loss changes with them, and not how low it can go.
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -18,6 +20,7 @@ from ..models.language_model import LanguageModel, LanguageModelConfig
 from . import results
 from .data import ALPHABET, ANIMALS, GOODS, NUMBERS, PEOPLE, TOWNS, encode_text, stories
 from .language_model import loss_at_the_end, train_language_model
+from .registry import fetch
 
 LENGTH, BATCH = 64, 16  # characters that a model reads, pieces in a batch
 TOKENS_A_STEP = LENGTH * BATCH
@@ -33,6 +36,7 @@ WARMUP = 50
 SHORT = 5_000  # characters of the text that runs out
 SHORT_WIDTHS = (8, 16, 32, 48)
 SHORT_STEPS = (200, 800)
+PLAYS_RATES = (0.01, 0.02, 0.04, 0.08, 0.16)  # the best ones are larger than for the stories
 
 
 def entropy_of_a_story() -> float:
@@ -61,10 +65,10 @@ def entropy_of_stories() -> float:
     return entropy_of_a_story() * whole.count("\n") / len(whole)
 
 
-def config(d_model: int) -> LanguageModelConfig:
+def config(d_model: int, vocab_size: int = len(ALPHABET)) -> LanguageModelConfig:
     """The shape of a model of this width: two layers, heads of width 8, a hidden layer four times as wide."""
     return LanguageModelConfig(
-        vocab_size=len(ALPHABET),
+        vocab_size=vocab_size,
         d_model=d_model,
         n_heads=max(d_model // 8, 1),
         n_layers=N_LAYERS,
@@ -84,24 +88,50 @@ def unseen() -> Int[Tensor, "N"]:
     return encode_text(stories(200_000, seed=1))
 
 
+@cache
+def shakespeare(folder: str | os.PathLike[str] | None = None) -> tuple[Int[Tensor, "N"], Int[Tensor, "P"]]:
+    """Tiny Shakespeare in numbers of its own 65 characters: nine tenths to be trained on, and the last one.
+
+    Args:
+        folder: where to keep the file, as in ``registry.fetch``.
+
+    Raises:
+        FetchError: the file could not be had.
+    """
+    text = fetch("tiny_shakespeare", folder=folder).read_text("utf-8")
+    number = {character: i for i, character in enumerate(sorted(set(text)))}
+    ids = torch.tensor([number[character] for character in text])
+    return ids.split([len(ids) * 9 // 10, len(ids) - len(ids) * 9 // 10])
+
+
 def run(
-    d_model: int, *, steps: int, lr: float, seed: int = 0, text: Int[Tensor, "N"] | None = None
+    d_model: int,
+    *,
+    steps: int,
+    lr: float,
+    seed: int = 0,
+    text: Int[Tensor, "N"] | None = None,
+    judged_on: Int[Tensor, "P"] | None = None,
 ) -> tuple[LanguageModel, float]:
-    """Train a model of this width, and its loss on ``unseen`` stories, in nats per character.
+    """Train a model of this width, and its loss on a text that it has not seen, in nats per character.
 
     Args:
         d_model, steps, lr: width, number of batches, largest learning rate.
         seed: of the first weights and of the pieces of text.
-        text: to be trained on, in numbers of ``ALPHABET``; the ``ample`` one if none is given.
+        text: to be trained on, in numbers of ``ALPHABET`` or of a larger one; the ``ample`` one if none is
+            given.
+        judged_on: the other text, in the same numbers; the ``unseen`` stories if none is given.
 
     Raises:
         ValueError: as ``LanguageModelConfig`` and ``train_language_model``.
     """
+    text = ample() if text is None else text
+    judged_on = unseen() if judged_on is None else judged_on
     torch.manual_seed(seed)
-    model = LanguageModel(config(d_model))
+    model = LanguageModel(config(d_model, max(len(ALPHABET), 1 + int(torch.cat([text, judged_on]).max()))))
     train_language_model(
         model,
-        ample() if text is None else text,
+        text,
         steps=steps,
         length=LENGTH,
         batch_size=BATCH,
@@ -109,7 +139,7 @@ def run(
         warmup=min(WARMUP, steps // 2),
         seed=seed,
     )
-    return model, loss_on(model, unseen())
+    return model, loss_on(model, judged_on)
 
 
 def loss_on(model: LanguageModel, text: Int[Tensor, "N"]) -> float:
@@ -125,13 +155,13 @@ def tuning() -> dict[str, list[float]]:
     }
 
 
-def best_rates(tuned: Mapping[str, Sequence[float]]) -> dict[int, float]:
-    """Width -> the learning rate with the lowest loss.
+def best_rates(tuned: Mapping[str, Sequence[float]], rates: Sequence[float] = RATES) -> dict[int, float]:
+    """Width -> the learning rate with the lowest loss, of those that were tried.
 
     >>> best_rates({"8": [3.0, 2.0, 1.0, 1.5, 1.7]})
     {8: 0.02}
     """
-    return {int(d): RATES[min(range(len(RATES)), key=losses.__getitem__)] for d, losses in tuned.items()}
+    return {int(d): rates[losses.index(min(losses))] for d, losses in tuned.items()}
 
 
 def grid(rates: Mapping[int, float], seeds: Sequence[int] = SEEDS) -> dict[str, list[list[float]]]:
@@ -159,6 +189,25 @@ def run_out(
     return measured
 
 
+def on_shakespeare(seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
+    """Tuning and losses on Tiny Shakespeare: width -> a row for each of ``SHORT_STEPS``, a loss a seed."""
+    text, rest = shakespeare()
+    of = {"text": text, "judged_on": rest}
+    tuned = {
+        str(d): [round(run(d, steps=TUNING_STEPS, lr=lr, **of)[1], 4) for lr in PLAYS_RATES]
+        for d in SHORT_WIDTHS
+    }
+    rates = best_rates(tuned, PLAYS_RATES)
+    losses = {
+        str(d): [
+            [round(run(d, steps=steps, lr=rates[d], seed=seed, **of)[1], 4) for seed in seeds]
+            for steps in SHORT_STEPS
+        ]
+        for d in SHORT_WIDTHS
+    }
+    return {"rates": list(PLAYS_RATES), "tuning": tuned, "losses": losses}
+
+
 def measure(say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Everything that the chapter reads from its stored results; ``say`` hears how far it is."""
     tuned = tuning()
@@ -178,6 +227,7 @@ def measure(say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
             "steps": list(SHORT_STEPS),
             "losses": run_out(rates),
         },
+        "shakespeare": on_shakespeare(),
     }
 
 
