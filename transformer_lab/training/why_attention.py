@@ -228,7 +228,7 @@ def patient_runs(seeds: Sequence[int] = SEEDS) -> dict[str, object]:
 
 
 def gate_run(bias: float, *, seed: int = 0, steps: int = STEPS) -> list[float]:
-    """An LSTM whose forget gates start with ``bias``, on ``PATIENT_LENGTH`` tokens: a curve as ``task_run``'s."""
+    """The curve of an LSTM whose forget gates start with ``bias``, on ``PATIENT_LENGTH`` tokens."""
     torch.manual_seed(seed)
     reach = PATIENT_LENGTH
     model = Reader("LSTM", d_model=width("LSTM", reach), reach=reach, spread=GATE_SPREAD)
