@@ -139,7 +139,8 @@ def test_another_tab_sees_them_at_once(visit):
     other = page.context.new_page()
     other.goto(f"{visitor.address}/{HOW_TO}")
     page.locator(".tick input").first.check()
-    other.wait_for_function("() => document.querySelector('.ticks span').textContent.startsWith('1 of')")
+    row = f"tr:has(a:text-is('{MODULES['attention'].chapter.title}'))"
+    other.locator(f".overview {row}").get_by_text("1 of").wait_for()
     other.evaluate("localStorage.clear()")
     page.wait_for_function("() => document.querySelectorAll('.tick input:checked').length === 0")
 

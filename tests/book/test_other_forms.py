@@ -209,11 +209,11 @@ def test_every_picture_in_the_epub_is_described(chapters, pages):
 
 
 def test_hints_and_solutions_stand_at_the_end(chapters, pages):
-    for page in pages.values():
+    for stem, page in pages.items():
         for exercise in page.select(".exercise"):
             for folded in exercise.find_all("details", recursive=False):
                 place = chapters["hints" if "Hint" in folded.summary.get_text() else "solutions"]
-                section = place.find(id=re.compile(f"--{exercise['id']}$"))
+                section = place.find(id=re.compile(f"--{stem}--{exercise['id']}$"))
                 assert " ".join(folded.get_text().split()) in " ".join(section.get_text().split())
     assert not chapters["attention"].find(string=re.compile(r"^(Hint \d|Solution)$"))
 

@@ -18,7 +18,7 @@ from .conftest import ROOT, build
 ENTRIES = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
 PAGES = [f"{entry}.html" for entry in ENTRIES] + ["search.html"]
 CHAPTERS = [f"{entry}.html" for entry in ENTRIES if (ROOT / f"{entry}.ipynb").exists()]
-WITH_WIDGETS = sorted([*CHAPTERS, "book/intro.html"])
+WITH_WIDGETS = sorted({*CHAPTERS, "book/intro.html"} - {"book/claims.html"})  # which has the table beside it
 FLATTEN = """() => {
     for (const code of document.querySelectorAll("pre")) code.textContent = code.textContent;
     for (const formula of document.querySelectorAll(".katex-html")) formula.textContent = "formula";

@@ -114,6 +114,7 @@ def test_a_thumb_drags_the_choice_without_scrolling_the_page_and_taps_a_token_gl
         page.evaluate("new Promise(requestAnimationFrame)")
     assert "token 35 has heard from 12 of 41" in said(page) and page.evaluate("scrollY") == scrolled
     page.touchscreen.tap(*at(page, 5, 3))
+    page.locator(".tl-global").first.wait_for(state="attached")
     assert "token 35 has heard from 41 of 41" in said(page) and drawn(page, "tl-global") == 1
 
 
