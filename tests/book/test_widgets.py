@@ -433,6 +433,7 @@ def test_binary_values_are_decoded(show):
 
 HANDLERS = {  # of the model's changes, by widget
     "AttentionScaling": 3,
+    "ComputeBudget": 2,
     "CostCalculator": 6,
     "DepthAndWiring": 3,
     "FlashTiles": 8,
