@@ -28,8 +28,9 @@ EVIDENCE = [
 
 @pytest.fixture
 def copy(tmp_path):
-    """``copy(stem)`` -> the chapter's notebook in a folder of its own, to be altered."""
+    """``copy(stem)`` -> the chapter's notebook, in the folder of a book with the table, to be altered."""
     (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "claims_table.md").touch()
 
     def copied(stem):
         return Path(shutil.copy(ROOT / "book" / f"{stem}.ipynb", tmp_path / "book"))
@@ -96,6 +97,10 @@ def test_a_missing_chapter_stops_the_build_in_one_sentence(copy):
 
 def test_the_book_as_it_is_passes():
     extension.check(SimpleNamespace(srcdir=ROOT))
+
+
+def test_a_book_without_the_table_needs_no_chapters(tmp_path):
+    extension.check(SimpleNamespace(srcdir=tmp_path))
 
 
 def test_the_scoreboard_of_the_chapter_counts_the_list():
