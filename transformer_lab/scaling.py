@@ -92,8 +92,8 @@ def training_flops(n_parameters: float, n_tokens: float) -> float:
     Raises:
         ValueError: a negative number.
 
-    >>> training_flops(10, 100)
-    6000
+    >>> training_flops(10.0, 100.0)
+    6000.0
     """
     if min(n_parameters, n_tokens) < 0:
         raise ValueError(f"n_parameters and n_tokens must be 0 or more, got {n_parameters} and {n_tokens}")
