@@ -63,24 +63,20 @@ def solved_cell(exercise: Exercise) -> str:
     return f"{source(exercise.solve)}\n\n\nex.{exercise.name}.check({answer})"
 
 
-def imports(nb: NotebookNode) -> str:
-    """What the chapter imports: all that its exercises may need of it.
-
-    So a learner who comes back runs these lines and goes on, without the chapter's experiments.
-    """
+def without_experiments(nb: NotebookNode) -> None:
+    """Of the chapter its imports and its exercises: all that a learner runs who comes back for these."""
     python = TransformerManager().transform_cell  # without the magic of the first cell
     code = [ast.parse(python(cell.source)) for cell in nb.cells if cell.cell_type == "code"]
     lines = [line for cell in code for line in cell.body if isinstance(line, ast.Import | ast.ImportFrom)]
-    return "\n".join(map(ast.unparse, lines))
+    imports = nbformat.v4.new_code_cell("\n".join(map(ast.unparse, lines)))
+    nb.cells = [imports, *(cell for cell in nb.cells if TAG in cell.metadata.get("tags", []))]
 
 
 def solve(nb: NotebookNode, stem: str, folder: Path) -> dict[str, str]:
-    """What the check of each exercise says of our solution, after a run of the chapter's imports."""
+    """What the check of each exercise says, after a run of the whole notebook with all solutions in it."""
     answers = [cell for cell in nb.cells if TAG in cell.metadata.get("tags", [])]
-    before = nbformat.v4.new_code_cell(imports(nb))
     for cell, exercise in zip(answers, of(stem), strict=True):
         cell.source = solved_cell(exercise)
-    nb.cells = [before, *answers]
     execute.run(nb, folder)
     if faults := execute.faults(nb):
         raise execute.Refused("; ".join(faults))
@@ -102,6 +98,7 @@ def main() -> int:
                 execute.write(nb, path)
                 print(f"{path}: holds {len(of(path.stem))} exercises; execute it now")
                 continue
+            without_experiments(nb)
             for name, said in solve(nb, path.stem, path.parent).items():
                 print(f"{name}: {' '.join(said.split())}")
                 failed += not said.startswith("Passed")

@@ -450,6 +450,7 @@ HANDLERS = {  # of the model's changes, by widget
     "TokenWalk": 8,
     "WindowReach": 7,
 }
+LISTENERS = {"ComputeBudget": 4}  # more than these are in the view: five, but where there is one control
 
 
 @pytest.mark.parametrize("name", widgets.__all__)
@@ -479,7 +480,7 @@ def test_clean_up_leaves_nothing_behind(show, name):
         }""",
         load(page_scripts(asset), asset),
     )
-    assert listeners(page) >= 5 and page.evaluate("handlers.size") == HANDLERS[name]
+    assert listeners(page) > LISTENERS.get(name, 5) and page.evaluate("handlers.size") == HANDLERS[name]
     page.evaluate("clean()")
     assert listeners(page) == 0
     assert page.evaluate("[handlers.size, place.childElementCount]") == [0, 0]

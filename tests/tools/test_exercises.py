@@ -3,9 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from symtable import symtable
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from tools import execute, exercises
 
@@ -32,13 +34,47 @@ def test_the_notebook_holds_the_exercises_of_its_chapter(path):
 
 @EACH
 def test_solved_every_exercise_passes_and_needs_no_more_of_the_chapter_than_its_imports(path):
-    """What a learner sees who comes back to solve everything; the chapter itself runs under nbval."""
+    """What a learner sees who comes back to solve everything."""
     solved = run("--solve", path)
     assert solved.returncode == 0, solved.stdout + solved.stderr
     assert [line.split(":")[0] for line in solved.stdout.splitlines()] == [
         e.name for e in exercises.of(path.stem)
     ]
     assert all(": Passed: " in line for line in solved.stdout.splitlines())
+
+
+def names_from_outside(table):
+    """What code reads that is not its functions' own, at any depth."""
+    yield from (name.get_name() for name in table.get_symbols() if name.is_global() and name.is_referenced())
+    for inner in table.get_children():
+        yield from names_from_outside(inner)
+
+
+@EACH
+def test_no_cell_gives_another_meaning_to_an_imported_name_that_exercises_use(path):
+    """So what passes after the imports alone passes at the end of the whole chapter, too."""
+    python = TransformerManager().transform_cell
+    cells = [
+        c
+        for c in execute.read(path).cells
+        if c.cell_type == "code" and exercises.TAG not in c.metadata.get("tags", [])
+    ]
+    names = [name for c in cells for name in symtable(python(c.source), c.id, "exec").get_symbols()]
+    imported = {name.get_name() for name in names if name.is_imported()}
+    rebound = {name.get_name() for name in names if name.is_assigned() and not name.is_imported()}
+    solved = "\n".join(map(exercises.solved_cell, exercises.of(path.stem)))
+    used = set(names_from_outside(symtable(solved, path.stem, "exec")))
+    assert imported & used and not imported & used & rebound
+    assert not any("torch.set_default" in c.source for c in cells)
+
+
+@pytest.mark.slow
+@EACH
+def test_solved_from_top_to_bottom_every_exercise_passes(path):
+    """The whole chapter runs with all solutions in it, and no check complains."""
+    said = exercises.solve(execute.read(path), path.stem, path.parent)
+    assert list(said) == [e.name for e in exercises.of(path.stem)]
+    assert all(line.startswith("Passed: ") for line in said.values())
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import induction
 from ..attention import MultiHeadAttention
 from ..feed_forward import FeedForward
 from ..models.language_model import LanguageModel, LanguageModelConfig
@@ -241,7 +242,7 @@ def _storable(value: float) -> float | None:
 
 # --- what one layer writes, the next one reads ---------------------------------------------------
 
-SYMBOLS, LENGTH = 32, 24
+SYMBOLS, LENGTH = len(induction.VOCABULARY), induction.LENGTH
 PERIODS = range(6, 13)  # each fits into LENGTH twice
 REPEAT_STEPS = {"none": 2000, "pre": 6000}  # by placement: pre-norm takes longer here
 
@@ -264,18 +265,9 @@ def repeats(
 
 
 def attention_only(n_layers: int, norm: Literal["pre", "post", "none"], *, seed: int = 0) -> LanguageModel:
-    """Two heads a layer and no feed-forward networks; positions are learned."""
+    """``induction.attention_only`` with a tied projection, and with first weights that ``seed`` chooses."""
     torch.manual_seed(seed)
-    config = LanguageModelConfig(
-        vocab_size=SYMBOLS,
-        n_heads=2,
-        n_layers=n_layers,
-        d_ff=0,
-        positions="learned",
-        max_len=LENGTH,
-        norm=norm,
-    )
-    return LanguageModel(config)
+    return induction.attention_only(n_layers, norm=norm, tied=True)
 
 
 def train_on_repeats(
