@@ -44,9 +44,10 @@ def test_the_first_code_cell_installs_this_release_from_the_one_public_repositor
         "try:\n"
         "    import transformer_lab as lab\n"
         "except ModuleNotFoundError:  # in Colab\n"
-        f"    %pip install --quiet git+{url}@v{version}\n"
+        f'    %pip install --quiet "transformer-lab[chapters] @ git+{url}@v{version}"\n'
         "    import transformer_lab as lab\n"
     )
+    assert first.endswith('print("Measured here:", lab.hardware())')
 
 
 def test_the_exceptions_are_chapters():

@@ -1,5 +1,9 @@
 import re
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
 
 import transformer_lab
 from transformer_lab import notation
@@ -26,3 +30,20 @@ def test_every_axis_letter_in_a_signature_is_explained():
 
 def test_device_is_where_torch_can_compute():
     assert transformer_lab.device().type in ("cuda", "mps", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "card", "said"),
+    [
+        ("cpu", None, "no GPU; all runs on the CPU, in the sizes of the text; kernels are interpreted"),
+        ("mps", None, "Apple's GPU; training runs on it; kernels are interpreted"),
+        ("cuda", ("H100", 9, 80), "H100, 80 GiB; training runs on it; kernels are compiled for it"),
+        ("cuda", ("T4", 7, 15), "T4, 15 GiB; training runs on it; kernels are interpreted"),
+    ],
+)
+def test_the_hardware_is_named_with_what_follows_from_it(monkeypatch, kind, card, said):
+    if card:
+        properties = SimpleNamespace(name=card[0], major=card[1], minor=5, total_memory=card[2] * 2**30)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(transformer_lab, "device", lambda: torch.device(kind))
+    assert transformer_lab.hardware() == said

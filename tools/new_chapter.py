@@ -19,11 +19,12 @@ from pathlib import Path
 import nbformat
 
 if __package__:
-    from . import as_text, execute, exercises
+    from . import as_text, execute, exercises, first_cells
 else:  # run as a file, as above
     import as_text
     import execute
     import exercises
+    import first_cells
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = Path(__file__).resolve().parent / "template"
@@ -88,16 +89,8 @@ def edited(name: str, change: Callable[[str, str], str], word: str) -> str:
 # The notebook.
 
 
-def repository() -> tuple[str, str]:
-    """The public address and the release that the chapters install in Colab."""
-    url = re.search(r"^  url: (\S+)", (ROOT / "_config.yml").read_text(), re.MULTILINE)[1]
-    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
-    return url, version
-
-
 def make_notebook(stem: str, title: str) -> str:
-    url, version = repository()
-    text = fill("chapter.txt", stem, title).replace("__URL__", url).replace("__VERSION__", version)
+    text = fill("chapter.txt", stem, title).replace("__OPENING__\n", first_cells.opening())
     made = as_text.to_text(nbformat.v4.new_notebook(cells=exercises.cells(stem)))
     path = ROOT / NOTEBOOK.format(stem)
     as_text.save(text.replace("__EXERCISES__\n", made), path)

@@ -19,7 +19,7 @@ from transformer_lab import exercises as package
 from transformer_lab.exercises.check import source
 from transformer_lab.exercises.check.show import marked
 
-from .theme import colab_link
+from .theme import launch_links
 
 FOLDER = Path(package.__file__).parent
 
@@ -85,7 +85,8 @@ class Boxes(SphinxTransform):
         name, options = self.env.docname, self.config.html_theme_options
         notebook = posixpath.relpath(f"_sources/{name}.ipynb", posixpath.dirname(name))
         ways = [f'<a href="{html.escape(notebook)}" download>download this chapter as a notebook</a>']
-        if colab := colab_link(options["repository_url"], options["repository_branch"], f"{name}.ipynb"):
+        links = launch_links(options["repository_url"], options["repository_branch"], f"{name}.ipynb")
+        if colab := links.get("Colab"):
             ways.append(f'<a href="{html.escape(colab)}">open it in Colab</a>')
         return (
             f"<p>Your code is checked in a notebook: {' or '.join(ways)}. Predictions are answered here, in "

@@ -23,19 +23,27 @@ def repository_link(url):
     return None if urlparse(url).hostname in (None, "example.org") else url.rstrip("/")
 
 
-def colab_link(url, branch, path):
-    """Where Colab opens the notebook ``path``; None when Colab cannot (it reads GitHub only).
+def launch_links(url, branch, path):
+    """Where the notebook ``path`` opens, ready to run: the hosts by name. They read GitHub only.
 
-    >>> colab_link("https://github.com/someone/transformer-lab", "main", "book/attention.ipynb")
+    >>> links = launch_links("https://github.com/someone/transformer-lab", "main", "book/attention.ipynb")
+    >>> links["Colab"]
     'https://colab.research.google.com/github/someone/transformer-lab/blob/main/book/attention.ipynb'
-    >>> colab_link("https://example.org/transformer-lab", "main", "book/attention.ipynb") is None
-    True
+    >>> links["Binder"]
+    'https://mybinder.org/v2/gh/someone/transformer-lab/main?labpath=book%2Fattention.ipynb'
+    >>> launch_links("https://example.org/transformer-lab", "main", "book/attention.ipynb")
+    {}
     """
     parts = urlparse(url)
     if parts.hostname not in ("github.com", "www.github.com"):
-        return None
+        return {}
     repository = parts.path.strip("/").removesuffix(".git")
-    return f"https://colab.research.google.com/github/{repository}/blob/{branch}/{quote(path)}"
+    notebook, inside = f"{repository}/blob/{branch}/{quote(path)}", quote(path, safe="")
+    return {
+        "Colab": f"https://colab.research.google.com/github/{notebook}",
+        "Kaggle": f"https://kaggle.com/kernels/welcome?src=https://github.com/{notebook}",
+        "Binder": f"https://mybinder.org/v2/gh/{repository}/{quote(branch, safe='')}?labpath={inside}",
+    }
 
 
 def reproduced(env, pagename):
@@ -66,7 +74,7 @@ def chapter_links(app, pagename, templatename, context, doctree):
         name = path.relative_to(app.srcdir).as_posix()
         options = app.config.html_theme_options
         context["download"] = f"_sources/{name}"
-        context["colab"] = colab_link(options["repository_url"], options["repository_branch"], name)
+        context["launch"] = launch_links(options["repository_url"], options["repository_branch"], name)
 
 
 def page_context(app, pagename, templatename, context, doctree):

@@ -103,8 +103,8 @@ def alive(view, state):
 
 def needs_kernel(context):
     ways = []
-    if context.get("colab"):
-        ways.append(f'<a href="{html.escape(context["colab"])}">open this chapter in Colab</a>')
+    if colab := context.get("launch", {}).get("Colab"):
+        ways.append(f'<a href="{html.escape(colab)}">open this chapter in Colab</a>')
     if context.get("download"):
         notebook = html.escape(context["pathto"](context["download"], 1))
         ways.append(f'<a href="{notebook}" download>download it as a notebook</a>')

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import nbformat
 import pytest
 import yaml
 
@@ -33,12 +34,15 @@ def test_every_extension_is_loaded():
     assert {f"book._ext.{name}" for name in EXTENSIONS} - {"book._ext.npm"} <= set(loaded)
 
 
-def test_colab_links_follow_the_repository():
-    link = theme.colab_link("https://github.com/a/b.git", "main", "book/x.ipynb")
-    assert link == "https://colab.research.google.com/github/a/b/blob/main/book/x.ipynb"
-    assert "/blob/next/" in theme.colab_link("https://github.com/a/b", "next", "book/x.ipynb")
+def test_links_to_notebook_hosts_follow_the_repository():
+    links = theme.launch_links("https://github.com/a/b.git", "next/try", "book/x y.ipynb")
+    assert links == {
+        "Colab": "https://colab.research.google.com/github/a/b/blob/next/try/book/x%20y.ipynb",
+        "Kaggle": "https://kaggle.com/kernels/welcome?src=https://github.com/a/b/blob/next/try/book/x%20y.ipynb",
+        "Binder": "https://mybinder.org/v2/gh/a/b/next%2Ftry?labpath=book%2Fx%20y.ipynb",
+    }
     for elsewhere in ("https://example.org/transformer-lab", "https://codeberg.org/a/b", ""):
-        assert theme.colab_link(elsewhere, "main", "book/x.ipynb") is None
+        assert theme.launch_links(elsewhere, "main", "book/x.ipynb") == {}
 
 
 def test_every_colour_has_a_use():
@@ -105,8 +109,9 @@ def test_without_a_network_the_first_build_says_one_sentence(tmp_path, monkeypat
 def small_book(book, tmp_path):
     """``small_book(text)`` builds a book of one page; returns what the build printed, and the page's file."""
 
-    def build(text):
+    def build(text, repository=None):
         config = yaml.safe_load((ROOT / "_config.yml").read_text())
+        config["repository"]["url"] = repository or config["repository"]["url"]
         settings = config["sphinx"]["config"]
         settings["html_static_path"] = [str(ROOT / "book" / "_assets")]
         settings["extensions"].remove("sphinxcontrib.bibtex")
@@ -167,7 +172,7 @@ def test_a_control_that_needs_a_kernel_says_so_and_is_not_started(which, small_b
 
 
 def test_colab_is_offered_where_it_can_open_the_chapter():
-    ways = {"colab": "https://colab.test/a&b", "download": "_sources/x.ipynb"}
+    ways = {"launch": {"Colab": "https://colab.test/a&b"}, "download": "_sources/x.ipynb"}
     context = {**ways, "pathto": lambda link, _: link}
 
     assert widget.needs_kernel(context) == (
@@ -203,3 +208,16 @@ def test_boxes_widgets_and_punctuation(small_book):
 def test_the_placeholder_repository_is_never_linked_and_a_public_one_is(book):
     assert theme.repository_link("https://example.org/transformer-lab") is None
     assert theme.repository_link("https://github.com/a/b/") == "https://github.com/a/b"
+
+
+def test_one_setting_puts_the_links_to_notebook_hosts_into_every_chapter(small_book, tmp_path):
+    cells = [nbformat.v4.new_markdown_cell("# A page")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.ipynb")
+    url = "https://github.com/someone/a-book"
+    said, page = small_book(None, repository=url)
+    assert "build succeeded" in said, said
+    for name, address in theme.launch_links(url, "main", "page.ipynb").items():
+        link = f'<a class="badge" href="{address}" rel="external noopener">Open in {name}</a>'
+        assert page.read_text("utf8").count(link) == 1
+    _, page = small_book(None)
+    assert 'class="badge"' not in page.read_text("utf8")  # the placeholder leads nowhere
