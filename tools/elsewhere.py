@@ -1,0 +1,186 @@
+"""Run every chapter where an author never sees it: another environment, an empty folder, the installed package.
+
+    python tools/elsewhere.py colab     # what Colab has (colab.txt), as far as this Python allows
+    python tools/elsewhere.py lowest    # the lowest version of all that the package declares; Python 3.11
+    python tools/elsewhere.py newest    # the newest version of it
+    python tools/elsewhere.py image     # this Python, as it is: for Colab's own image
+
+What is run is the last commit, as if it were a release. In the places like Colab a chapter's first cell
+installs it, as it does there, and must not replace anything; in the others pip installs its wheel. With
+--offline (Linux) the chapters then run without a network.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import venv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NBVAL = ["pytest", "pytest-xdist", "nbval"]
+# A network of its own, in which a kernel and its client still find each other.
+ALONE = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+
+
+class Failed(Exception):
+    """The chapters cannot be run, or did not come out as stored; the message is one sentence."""
+
+
+def run(*command: str | Path, quiet: bool = False, **options) -> str:
+    done = subprocess.run(
+        [*map(str, command)], stdout=subprocess.PIPE if quiet else None, text=True, **options
+    )
+    if done.returncode:
+        raise Failed(f"{' '.join(map(str, command[:4]))} ... failed, as it says above")
+    return done.stdout or ""
+
+
+# The release.
+
+
+def release(folder: Path) -> Path:
+    """The last commit as a repository of its own, whose first cells install it from there by its tag."""
+    run("git", "clone", "--quiet", "--depth=1", ROOT.as_uri(), folder)
+    url = re.search(r"(?m)^  url: (\S+)", (folder / "_config.yml").read_text("utf-8"))[1]
+    for path in (folder / "_config.yml", *(folder / "book").glob("*.ipynb")):
+        path.write_text(path.read_text("utf-8").replace(url, folder.as_uri()), "utf-8")
+    git = ("git", "-c", "user.name=elsewhere", "-c", "user.email=elsewhere@example.org")
+    run(*git, "commit", "--quiet", "--all", "--message=A release on trial", cwd=folder)
+    run(*git, "tag", "--force", f"v{project()['version']}", cwd=folder)
+    return folder
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def floors(declared: dict) -> list[str]:
+    """The lowest versions that a project declares, as pins.
+
+    >>> floors({"dependencies": ["torch>=2.6"], "optional-dependencies": {"chapters": ["transformers>=4.46.3"]}})
+    ['torch==2.6', 'transformers==4.46.3']
+    """
+    extras = declared.get("optional-dependencies", {}).values()
+    return [name.replace(">=", "==") for group in (declared["dependencies"], *extras) for name in group]
+
+
+# The places.
+
+
+@dataclass(frozen=True)
+class Place:
+    """Somewhere to run: its Python, what is there before us, and how the package comes."""
+
+    python: Path
+    repository: Path
+
+    def pip(self, *words: str | Path, **options) -> None:
+        run(self.python, "-m", "pip", "install", "--quiet", *words, **options)
+
+    def packages(self) -> dict[str, str]:
+        frozen = run(self.python, "-m", "pip", "list", "--format=freeze", quiet=True)
+        return dict(line.split("==") for line in frozen.splitlines())
+
+    def install_by_first_cell(self) -> None:
+        """As a reader's notebook does it: nothing that was there before may be another afterwards."""
+        before = self.packages()
+        cells = json.loads((self.repository / "book" / "attention.ipynb").read_text("utf-8"))["cells"]
+        first = "".join(next(cell for cell in cells if cell["cell_type"] == "code")["source"])
+        # not from the repository, whose package could be imported as it lies there
+        run(self.python, "-m", "IPython", "--colors=NoColor", "-c", first, cwd=self.repository.parent)
+        after = self.packages()
+        if changed := replaced(before, after):
+            raise Failed(f"the first cell replaced what was there: {', '.join(changed)}")
+        if "transformer-lab" in before or "transformer-lab" not in after:
+            raise Failed("the first cell did not install the package")
+
+    def install_wheel(self, *constraints: str | Path) -> None:
+        wheels = self.repository / "wheels"
+        run(self.python, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", wheels, self.repository)
+        (wheel,) = wheels.glob("*.whl")
+        self.pip(f"{wheel}[chapters]", *constraints)
+
+
+def replaced(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """What is not as it was.
+
+    >>> replaced({"numpy": "2.1.3", "torch": "2.11.0"}, {"numpy": "2.4.0", "torch": "2.11.0", "tqdm": "4.67"})
+    ['numpy 2.1.3 became 2.4.0']
+    """
+    return [
+        f"{name} {old} became {after.get(name)}" for name, old in before.items() if after.get(name) != old
+    ]
+
+
+def colab(place: Place) -> None:
+    place.pip("-r", ROOT / "tools" / "colab.txt", *NBVAL)
+    place.install_by_first_cell()
+
+
+def lowest(place: Place) -> None:
+    pins = place.repository / "lowest.txt"
+    pins.write_text("\n".join(floors(project())), "utf-8")
+    place.pip(*NBVAL, "ipykernel")
+    place.install_wheel("-c", pins)
+
+
+def newest(place: Place) -> None:
+    place.pip(*NBVAL, "ipykernel")
+    place.install_wheel()
+
+
+def image(place: Place) -> None:
+    place.pip(*NBVAL)
+    place.install_by_first_cell()
+
+
+PLACES: dict[str, Callable[[Place], None]] = {p.__name__: p for p in (colab, lowest, newest, image)}
+
+
+def chapters(place: Place, folder: Path, *, offline: bool) -> None:
+    """Every chapter under nbval, in a folder that holds the notebooks and what tells how to compare."""
+    (folder / "book").mkdir(parents=True)
+    shutil.copy(ROOT / "conftest.py", folder)
+    shutil.copy(ROOT / "tests" / "book" / "nbval.cfg", folder)
+    for path in (ROOT / "book" / "conftest.py", *(place.repository / "book").glob("*.ipynb")):
+        shutil.copy(path, folder / "book")
+    alone = ALONE if offline else []
+    command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "auto", "--dist", "loadscope")
+    nbval = ("--nbval", "--nbval-current-env", "--nbval-sanitize-with=nbval.cfg")
+    run(*alone, place.python, *command, *nbval, "book", cwd=folder)
+
+
+def main() -> int | str:
+    parser = argparse.ArgumentParser(description="Run every chapter in another environment.")
+    parser.add_argument("place", choices=PLACES)
+    parser.add_argument("--offline", action="store_true", help="run the chapters without a network (Linux)")
+    options = parser.parse_args()
+    os.environ.pop("PYTHONPATH", None)  # nothing but what is installed there
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            python = Path(sys.executable)
+            if options.place != "image":
+                venv.create(folder / "venv", with_pip=True)
+                python = folder / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+            place = Place(python, release(folder / "release"))
+            PLACES[options.place](place)
+            for package, version in sorted(place.packages().items()):
+                print(f"    {package} {version}")
+            chapters(place, folder / "empty", offline=options.offline)
+    except Failed as reason:
+        return f"In {options.place}: {reason}."
+    print(f"In {options.place}: every chapter printed what is stored.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
