@@ -1,4 +1,4 @@
-"""Run every chapter where an author never sees it: another environment, an empty folder, the installed package.
+"""Run every chapter as readers have it: another environment, an empty folder, the installed package.
 
     python tools/elsewhere.py colab     # what Colab has (colab.txt), as far as this Python allows
     python tools/elsewhere.py lowest    # the lowest version of all that the package declares; Python 3.11
@@ -34,10 +34,9 @@ class Failed(Exception):
     """The chapters cannot be run, or did not come out as stored; the message is one sentence."""
 
 
-def run(*command: str | Path, quiet: bool = False, **options) -> str:
-    done = subprocess.run(
-        [*map(str, command)], stdout=subprocess.PIPE if quiet else None, text=True, **options
-    )
+def run(*command: str | Path, quiet: bool = False, cwd: Path | None = None) -> str:
+    output = subprocess.PIPE if quiet else None
+    done = subprocess.run([*map(str, command)], stdout=output, text=True, cwd=cwd)
     if done.returncode:
         raise Failed(f"{' '.join(map(str, command[:4]))} ... failed, as it says above")
     return done.stdout or ""
@@ -65,8 +64,8 @@ def project() -> dict:
 def floors(declared: dict) -> list[str]:
     """The lowest versions that a project declares, as pins.
 
-    >>> floors({"dependencies": ["torch>=2.6"], "optional-dependencies": {"chapters": ["transformers>=4.46.3"]}})
-    ['torch==2.6', 'transformers==4.46.3']
+    >>> floors({"dependencies": ["torch>=2.6"], "optional-dependencies": {"chapters": ["timm>=1.0"]}})
+    ['torch==2.6', 'timm==1.0']
     """
     extras = declared.get("optional-dependencies", {}).values()
     return [name.replace(">=", "==") for group in (declared["dependencies"], *extras) for name in group]
@@ -82,8 +81,8 @@ class Place:
     python: Path
     repository: Path
 
-    def pip(self, *words: str | Path, **options) -> None:
-        run(self.python, "-m", "pip", "install", "--quiet", *words, **options)
+    def pip(self, *words: str | Path) -> None:
+        run(self.python, "-m", "pip", "install", "--quiet", *words)
 
     def packages(self) -> dict[str, str]:
         frozen = run(self.python, "-m", "pip", "list", "--format=freeze", quiet=True)
@@ -115,9 +114,8 @@ def replaced(before: dict[str, str], after: dict[str, str]) -> list[str]:
     >>> replaced({"numpy": "2.1.3", "torch": "2.11.0"}, {"numpy": "2.4.0", "torch": "2.11.0", "tqdm": "4.67"})
     ['numpy 2.1.3 became 2.4.0']
     """
-    return [
-        f"{name} {old} became {after.get(name)}" for name, old in before.items() if after.get(name) != old
-    ]
+    changed = (name for name in before if after.get(name) != before[name])
+    return [f"{name} {before[name]} became {after.get(name)}" for name in changed]
 
 
 def colab(place: Place) -> None:
@@ -163,7 +161,8 @@ def main() -> int | str:
     parser.add_argument("place", choices=PLACES)
     parser.add_argument("--offline", action="store_true", help="run the chapters without a network (Linux)")
     options = parser.parse_args()
-    os.environ.pop("PYTHONPATH", None)  # nothing but what is installed there
+    for name in ("PYTHONPATH", "VIRTUAL_ENV"):  # nothing but what is installed there
+        os.environ.pop(name, None)
     try:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
