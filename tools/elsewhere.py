@@ -20,9 +20,13 @@ import sys
 import tempfile
 import tomllib
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 ROOT = Path(__file__).resolve().parent.parent
 NBVAL = ["pytest", "pytest-xdist", "nbval"]
@@ -45,16 +49,29 @@ def run(*command: str | Path, quiet: bool = False, cwd: Path | None = None) -> s
 # The release.
 
 
-def release(folder: Path) -> Path:
-    """The last commit as a repository of its own, whose first cells install it from there by its tag."""
+@contextmanager
+def release(folder: Path) -> Iterator[Path]:
+    """The last commit as a repository of its own, served on this machine: first cells install its one tag."""
     run("git", "clone", "--quiet", "--depth=1", ROOT.as_uri(), folder)
-    url = re.search(r"(?m)^  url: (\S+)", (folder / "_config.yml").read_text("utf-8"))[1]
-    for path in (folder / "_config.yml", *(folder / "book").glob("*.ipynb")):
-        path.write_text(path.read_text("utf-8").replace(url, folder.as_uri()), "utf-8")
-    git = ("git", "-c", "user.name=elsewhere", "-c", "user.email=elsewhere@example.org")
-    run(*git, "commit", "--quiet", "--all", "--message=A release on trial", cwd=folder)
-    run(*git, "tag", "--force", f"v{project()['version']}", cwd=folder)
-    return folder
+    shutil.rmtree(folder / ".git")
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        url = re.search(r"(?m)^  url: (\S+)", (folder / "_config.yml").read_text("utf-8"))[1]
+        for path in (folder / "_config.yml", *(folder / "book").glob("*.ipynb")):
+            here = f"http://127.0.0.1:{server.server_port}/.git"
+            path.write_text(path.read_text("utf-8").replace(url, here), "utf-8")
+        git = ("git", "-C", folder, "-c", "user.name=elsewhere", "-c", "user.email=elsewhere@example.org")
+        for command in ("init --quiet", "add .", "commit --quiet -m release", f"tag v{project()['version']}"):
+            run(*git, *command.split())
+        run(*git, "update-server-info")  # else only a server that knows git could hand it out
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield folder
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """What is asked for is of no interest here."""
 
 
 def project() -> dict:
@@ -170,8 +187,9 @@ def main() -> int | str:
             if options.place != "image":
                 venv.create(folder / "venv", with_pip=True)
                 python = folder / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
-            place = Place(python, release(folder / "release"))
-            PLACES[options.place](place)
+            with release(folder / "release") as repository:
+                place = Place(python, repository)
+                PLACES[options.place](place)
             for package, version in sorted(place.packages().items()):
                 print(f"    {package} {version}")
             chapters(place, folder / "empty", offline=options.offline)
