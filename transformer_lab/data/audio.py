@@ -89,7 +89,9 @@ def jfk(*, folder: str | PathLike[str] | None = None) -> tuple[Float32[Tensor, "
     return torch.from_numpy(samples).T, rate
 
 
-def mel_filters(n_mels: int = 80, *, folder: str | PathLike[str] | None = None) -> Float32[Tensor, "bands 201"]:
+def mel_filters(
+    n_mels: int = 80, *, folder: str | PathLike[str] | None = None
+) -> Float32[Tensor, "bands 201"]:
     """Whisper's filters: each row says how much of 201 frequencies, 0 to 8,000 Hz, goes into one mel band.
 
     Args:
