@@ -1,5 +1,6 @@
 """Fetching files: places, names, terminals, threads. What a server and a disk get wrong: test_faults.py."""
 
+import importlib
 import io
 import os
 import random
@@ -186,6 +187,8 @@ def test_a_notebook_stores_nothing_of_a_download(world, tmp_path):
 def test_the_registry_is_complete(name):
     known = DATASETS[name]
     assert known.about and known.records and known.licence and known.attribution and known.files
+    for module, loader in (loader.split(".") for loader in known.loaders):
+        assert callable(getattr(importlib.import_module(f"transformer_lab.data.{module}"), loader))
     assert known.size == sum(file.size for file in known.files.values())
     for file_name, file in known.files.items():
         assert file.path == f"{name}/{file_name}" and re.fullmatch(r"[\w.-]+", file_name)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .registry import DATASETS, FetchError, cache_folder, dataset, fault_of, fetch, find
+from .registry import DATASETS, FetchError, cache_folder, dataset, fault_of, fetch, find, readable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def _list(sets, chosen) -> int:
     for name, known in sets:
         here = sum(find(file, folder=chosen.folder).exists() for file in known.files.values())
         state = f"{here} of {len(known.files)} here"
-        print(f"{name:<20} {_size(known.size):>8}  {state:<16} {known.records}; licence: {known.licence}")
+        print(f"{name:<20} {readable(known.size):>8}  {state:<16} {known.records}; licence: {known.licence}")
     return 0
 
 
@@ -88,10 +88,6 @@ def _where(sets, chosen) -> int:
         for file in known.files.values():
             print(find(file, folder=chosen.folder))
     return 0
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:.1f} kB"
 
 
 if __name__ == "__main__":

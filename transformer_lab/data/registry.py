@@ -33,7 +33,7 @@ LAYOUT = 1  # of the cache; a later one says so in a file VERSION, this first on
 MIRROR = "TRANSFORMER_LAB_DATA"
 OFFLINE = "TRANSFORMER_LAB_OFFLINE"
 _BLOCK = 2**16  # bytes taken at a time, at most
-_FOLDER = Path(__file__).resolve().parent
+LIST = Path(__file__).resolve().with_name("datasets.json")
 _jitter = random.Random()  # of its own: the reader's seeds stay as they are
 
 
@@ -60,6 +60,7 @@ class Dataset:
     Args:
         about: what it is; records: how many sentences, pictures, ... it holds.
         licence: under which it may be used; attribution: whom to name when showing of it.
+        loaders: functions of this package that read it.
         files: by their names.
     """
 
@@ -67,6 +68,7 @@ class Dataset:
     records: str
     licence: str
     attribution: str
+    loaders: tuple[str, ...]
     files: dict[str, File]
 
     @property
@@ -77,13 +79,13 @@ class Dataset:
 
 def table(name: str) -> list[dict[str, str]]:
     """What stands beside ``datasets.json`` about the files of a set that has hundreds: a row for each."""
-    with (_FOLDER / name).open(encoding="utf-8", newline="") as rows:
+    with LIST.with_name(name).open(encoding="utf-8", newline="") as rows:
         return list(csv.DictReader(rows))
 
 
 def _read() -> dict[str, Dataset]:
     sets = {}
-    for name, entry in json.loads((_FOLDER / "datasets.json").read_text("utf-8")).items():
+    for name, entry in json.loads(LIST.read_text("utf-8")).items():
         if "table" in entry:
             url = entry.pop("url")
             entry["files"] = {
@@ -98,11 +100,20 @@ def _read() -> dict[str, Dataset]:
             file: File(path=f"{name}/{file}", urls=tuple(known.pop("urls")), **known)
             for file, known in entry.pop("files").items()
         }
-        sets[name] = Dataset(**entry, files=files)
+        sets[name] = Dataset(**entry | {"loaders": tuple(entry["loaders"])}, files=files)
     return sets
 
 
 DATASETS = _read()
+
+
+def readable(n_bytes: int) -> str:
+    """A size for people.
+
+    >>> readable(30_878_645), readable(4271)
+    ('30.9 MB', '4.3 kB')
+    """
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:.1f} kB"
 
 
 class FetchError(RuntimeError):
