@@ -9,15 +9,15 @@ from transformer_lab.data import registry
 def rows(sets):
     """A line of Markdown for each set.
 
-    >>> list(rows({"jfk_flac": registry.DATASETS["jfk_flac"]}))[2][:58]
-    '| `jfk_flac`, 1.2 MB | A sentence from a speech of 1961: 1'
+    >>> list(rows({"fsdd": registry.DATASETS["fsdd"]}))[2].split(" | ")[1]
+    'Spoken digits, from zero to nine in English: 2,500 recordings of 5 speakers. Read by `audio.fsdd`.'
     """
     yield from ("| set | what it holds | licence, and whom to name |", "|---|---|---|")
     for name, known in sets.items():
         readers = " and ".join(f"`{loader}`" for loader in known.loaders)
         holds = f"{known.about[0].upper()}{known.about[1:]}: {known.records}. Read by {readers}."
-        size = registry.readable(known.size)
-        yield f"| `{name}`, {size} | {holds} | {known.licence}. {known.attribution} |"
+        size = registry.readable(known.size).replace(" ", "\N{NO-BREAK SPACE}")
+        yield f"| `{name}`, {size} | {holds} | **{known.licence}.** {known.attribution} |"
 
 
 class DataSets(SphinxDirective):

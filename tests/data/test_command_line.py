@@ -133,8 +133,12 @@ def test_help_names_the_commands_and_each_says_what_it_does(run):
         assert words in own and words in text and "--folder" in own
 
 
-def test_as_a_program_it_ends_with_an_exit_code(world):
-    done = subprocess.run(
-        [sys.executable, "-m", "transformer_lab.data", "where", "multi30k"], capture_output=True, text=True
+def test_as_a_program_it_ends_with_an_exit_code_and_only_who_asks_imports_it(world):
+    code = (
+        "import runpy, sys, transformer_lab\n"
+        "assert not [name for name in sys.modules if name.startswith('transformer_lab.')]\n"
+        "runpy.run_module('transformer_lab.data', run_name='__main__')"
     )
+    command = [sys.executable, "-c", code, "where", "multi30k"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("there is no data set 'multi30k'")

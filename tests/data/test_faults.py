@@ -266,6 +266,7 @@ def read_only(world):
         world.monkeypatch.setenv("XDG_CACHE_HOME", place)
         world.store(WHOLE)
         yield
+        world.target.parent.chmod(0o755)
         world.cache = cache
     world.monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
 

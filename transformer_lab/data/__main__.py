@@ -5,7 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .registry import DATASETS, FetchError, cache_folder, dataset, fault_of, fetch, find, readable
+from .registry import DATASETS, Dataset, FetchError, cache_folder, dataset, fault_of, fetch, find, readable
+
+Sets = list[tuple[str, Dataset]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(sets, chosen) -> int:
+def _list(sets: Sets, chosen: argparse.Namespace) -> int:
     for name, known in sets:
         here = sum(find(file, folder=chosen.folder).exists() for file in known.files.values())
         state = f"{here} of {len(known.files)} here"
@@ -56,7 +58,7 @@ def _list(sets, chosen) -> int:
     return 0
 
 
-def _fetch(sets, chosen) -> int:
+def _fetch(sets: Sets, chosen: argparse.Namespace) -> int:
     for name, known in sets:
         paths = [fetch(name, file=file, folder=chosen.folder) for file in known.files]
         for place in [paths[0]] if len(paths) == 1 else sorted({path.parent for path in paths}):
@@ -65,22 +67,17 @@ def _fetch(sets, chosen) -> int:
     return 0
 
 
-def _verify(sets, chosen) -> int:
-    right, wrong = 0, 0
-    for _, known in sets:
-        for file in known.files.values():
-            path = find(file, folder=chosen.folder)
-            if not path.exists():
-                continue
-            fault = fault_of(path, file)
-            if fault:
-                print(f"{path} is broken, {fault}: fetch it again", file=sys.stderr)
-            right, wrong = right + (not fault), wrong + bool(fault)
-    print(f"{right} files are right, {wrong} are wrong")
+def _verify(sets: Sets, chosen: argparse.Namespace) -> int:
+    files = [(find(file, folder=chosen.folder), file) for _, known in sets for file in known.files.values()]
+    faults = [(path, fault_of(path, file)) for path, file in files if path.exists()]
+    wrong = [(path, fault) for path, fault in faults if fault]
+    for path, fault in wrong:
+        print(f"{path} is broken, {fault}: fetch it again", file=sys.stderr)
+    print(f"{len(faults) - len(wrong)} files are right, {len(wrong)} are wrong")
     return 1 if wrong else 0
 
 
-def _where(sets, chosen) -> int:
+def _where(sets: Sets, chosen: argparse.Namespace) -> int:
     if not chosen.names:
         print(chosen.folder or cache_folder())
         return 0

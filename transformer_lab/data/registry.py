@@ -32,8 +32,8 @@ PATIENCE = 1800.0  # seconds, for another process that fetches the same
 LAYOUT = 1  # of the cache; a later one says so in a file VERSION, this first one has none
 MIRROR = "TRANSFORMER_LAB_DATA"
 OFFLINE = "TRANSFORMER_LAB_OFFLINE"
-_BLOCK = 2**16  # bytes taken at a time, at most
 LIST = Path(__file__).resolve().with_name("datasets.json")
+_BLOCK = 2**16  # bytes taken at a time, at most
 _jitter = random.Random()  # of its own: the reader's seeds stay as they are
 
 
@@ -78,7 +78,7 @@ class Dataset:
 
 
 def table(name: str) -> list[dict[str, str]]:
-    """What stands beside ``datasets.json`` about the files of a set that has hundreds: a row for each."""
+    """What a table beside ``datasets.json`` says of the files of a set that has hundreds: a row for each."""
     with LIST.with_name(name).open(encoding="utf-8", newline="") as rows:
         return list(csv.DictReader(rows))
 
@@ -89,11 +89,7 @@ def _read() -> dict[str, Dataset]:
         if "table" in entry:
             url = entry.pop("url")
             entry["files"] = {
-                row["name"]: {
-                    "urls": [url + row["name"]],
-                    "sha256": row["sha256"],
-                    "size": int(row["size"]),
-                }
+                row["name"]: {"urls": [url + row["name"]], "sha256": row["sha256"], "size": int(row["size"])}
                 for row in table(entry.pop("table"))
             }
         files = {
@@ -200,8 +196,9 @@ def _file(name: str, file: str | None) -> File:
         return next(iter(files.values()))
     if file not in files:
         some = ", ".join(list(files)[:6]) + (f" and {len(files) - 6} more" if len(files) > 6 else "")
-        wrong = f"{name} has several files" if file is None else f"{name} has no file {file!r}"
-        raise ValueError(f"{wrong}; it has {some}" if file else f"{wrong}, name one with file=...: {some}")
+        if file is None:
+            raise ValueError(f"{name} has several files, name one with file=...: {some}")
+        raise ValueError(f"{name} has no file {file!r}; it has {some}")
     return files[file]
 
 
@@ -226,7 +223,8 @@ def _is_address(mirror: str) -> bool:
 
 def _addresses(file: File) -> list[str]:
     mirror = os.environ.get(MIRROR, "")
-    return [*([f"{mirror.rstrip('/')}/{quote(file.path)}"] if _is_address(mirror) else []), *file.urls]
+    mirrored = f"{mirror.rstrip('/')}/{quote(file.path)}"
+    return [mirrored, *file.urls] if _is_address(mirror) else list(file.urls)
 
 
 # --- bringing a file into the cache --------------------------------------------------------------
