@@ -65,12 +65,14 @@ def test_what_is_not_there_is_nan(read):
 
 def test_of_several_places_and_models_the_first(read):
     seen_twice = residue("SER", "A", 1, at=1.0, place="A") + residue("SER", "A", 1, at=2.0, place="B")
-    two_kinds = residue("SER", "A", 2, at=3.0, place="A") + residue("THR", "A", 2, at=4.0, place="B")
+    glycine = residue("GLY", "A", 2, at=3.0, place="A", atoms=ATOMS[:4])
+    two_kinds = glycine + residue("SER", "A", 2, at=4.0, place="B")
     inserted = residue("LYS", "A", 2, at=5.0, insertion="A")
     model = seen_twice + two_kinds + inserted
     chain = read(f"MODEL        1\n{model}ENDMDL\nMODEL        2\n{stretch('A', ['TRP'] * 9)}ENDMDL\n")
-    assert chain.sequence == "SSK"
+    assert chain.sequence == "SGK"
     assert chain.atoms[:, 1, 0].tolist() == [1.0, 3.0, 5.0]
+    assert chain.atoms[:, 4].isnan().any(-1).tolist() == [False, True, False]
 
 
 def test_where_a_chain_is_torn(read):
