@@ -99,26 +99,27 @@ def test_an_alignment_without_what_others_have_in_addition(tmp_path, monkeypatch
 
 
 @pytest.fixture
-def two(tmp_path, monkeypatch):
-    """Two listed chains, made up: one of 3 residues, and one that has lost a residue."""
+def listed(tmp_path, monkeypatch):
+    """Three listed chains, made up: one of 3 residues, one that is torn, and one that is too short."""
     contents = {
         "1ail.pdb": stretch("B", ["TRP"] * 3) + stretch("A", ["ALA", "SER", "GLY"]),
-        "1bgf.pdb": stretch("A", ["ALA"]) + stretch("A", ["ALA"], 3),
+        "1bgf.pdb": stretch("A", ["ALA"]) + stretch("A", ["ALA"] * 2, 3),
+        "1cd0.pdb": stretch("A", ["ALA"] * 2),
     }
-    for name in ("1ail", "1bgf"):
-        listed = {"name": f"{name}.pdb", "chain": "A", "length": "3"}
-        monkeypatch.setitem(proteins.BACKBONES, name, listed)
+    for file in contents:
+        row = {"name": file, "chain": "A", "length": "3"}
+        monkeypatch.setitem(proteins.BACKBONES, file.removesuffix(".pdb"), row)
     encoded = {file: text.encode() for file, text in contents.items()}
     make_up(monkeypatch, tmp_path, "protein_backbones", encoded)
 
 
-def test_backbones_are_fetched_as_they_are_asked_for(two):
+def test_backbones_are_fetched_as_they_are_asked_for(listed):
     (chain,) = backbones(["1ail"])
     assert isinstance(chain, Chain) and (chain.name, chain.sequence) == ("1ail_A", "ASG")
     assert backbones([]) == []
 
 
-def test_all_backbones_unless_some_are_named(two, monkeypatch):
+def test_all_backbones_unless_some_are_named(listed, monkeypatch):
     monkeypatch.setattr(proteins, "BACKBONES", {"1ail": proteins.BACKBONES["1ail"]})
     assert [chain.name for chain in backbones()] == ["1ail_A"]
 
@@ -136,13 +137,11 @@ def test_every_listed_chain_is_one_of_the_registry_s_files():
     [
         (lambda: protein("1ubq"), "no protein '1ubq'; there are 1crn, 1ubi, 1l2y, 1aki, 5L33, 6MRR$"),
         (lambda: backbones(["1crn"]), "no backbone '1crn'; BACKBONES lists the 606 there are"),
-        (
-            lambda: backbones(["1bgf"]),
-            r"1bgf.pdb must give 3 residues without a gap, got 2 with gaps at \[1\]",
-        ),
+        (lambda: backbones(["1bgf"]), r"1bgf\.pdb must give 3 residues without a gap, got 3, torn at \[1\]"),
+        (lambda: backbones(["1cd0"]), r"1cd0\.pdb must give 3 residues without a gap, got 2, torn at \[\]"),
     ],
 )
-def test_bad_input_says_what_was_wrong(two, call, match):
+def test_bad_input_says_what_was_wrong(listed, call, match):
     with pytest.raises(ValueError, match=match):
         call()
 

@@ -144,7 +144,7 @@ def backbones(
         if len(chain.sequence) != int(listed["length"]) or gaps(chain):
             raise ValueError(
                 f"{listed['name']} must give {listed['length']} residues without a gap, got"
-                f" {len(chain.sequence)} with gaps at {gaps(chain)}"
+                f" {len(chain.sequence)}, torn at {gaps(chain)}"
             )
         chains.append(chain)
     return chains
