@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from benchmarks.measure import RESULTS, WARM_UP, circumstances, medians, milliseconds, peak_bytes
 from benchmarks.peers import HuggingFace, TorchTransformer, XTransformers
 from transformer_lab import device
+from transformer_lab.data.pairs import Batch
 from transformer_lab.encoder_decoder import Transformer, TransformerConfig
 from transformer_lab.generation import greedy
 from transformer_lab.training.loop import TrainingConfig, translation_loss
-from transformer_lab.training.pairs import Batch
 
 TRAINING = TrainingConfig(steps=1)  # what the loop does by default, smoothing and clipping included
 OURS, HUGGING_FACE = "ours", "Hugging Face's Pegasus"

@@ -25,11 +25,11 @@ from torch import nn
 
 from benchmarks.peers import TorchTransformer
 from transformer_lab import device
+from transformer_lab.data.pairs import epochs, tatoeba_credits
 from transformer_lab.encoder_decoder import Transformer, TransformerConfig
 from transformer_lab.training import results
 from transformer_lab.training.encoder_decoder import LONGEST, bleu, german_english, german_english_settings
 from transformer_lab.training.loop import Trainer
-from transformer_lab.training.pairs import epochs, tatoeba_credits
 from transformer_lab.translator import Translator
 
 HERE = Path(__file__).parent

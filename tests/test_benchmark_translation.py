@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks import translation
+from transformer_lab.data.pairs import Split, train_tokenizer
 from transformer_lab.encoder_decoder import TransformerConfig
 from transformer_lab.training.encoder_decoder import NUMBERS
 from transformer_lab.training.loop import Trainer, TrainingConfig
-from transformer_lab.training.pairs import Split, train_tokenizer
 from transformer_lab.translator import Translator
 
 

@@ -14,16 +14,17 @@ PACKAGE = Path(transformer_lab.__file__).parent
 def test_every_axis_letter_in_a_signature_is_explained():
     """Local letters (said in their docstrings): P places or pairs, C classes, Dv width of a value,
     E experts, k of them, Di channels inside of Mamba's block, Dc width of a latent, Dr of its rotary part,
-    R runs of one size, or draws.
+    R runs of one size, or draws. Pictures have rows and columns, filters have bands.
     """
     used = set()
     for path in PACKAGE.rglob("*.py"):
-        for axes in re.findall(r'(?:Float|Integer|Int|Bool)\[Tensor, "([^"]+)"\]', path.read_text()):
+        for axes in re.findall(r'(?:Float|Integer|U?Int|Bool)\d*\[Tensor, "([^"]+)"\]', path.read_text()):
             used |= {axis.lstrip("#*") for axis in axes.split()}
     unknown = (
         {a for a in used if not a.isdigit()}
         - set(notation.LETTERS)
         - {"...", "P", "C", "Dv", "E", "k", "HDh", "Di", "Dc", "Dr", "R"}
+        - {"rows", "columns", "bands"}
     )
     assert used and not unknown
 

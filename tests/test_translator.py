@@ -6,10 +6,10 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from transformer_lab import generation
+from transformer_lab.data.pairs import train_tokenizer
 from transformer_lab.encoder_decoder import Transformer, TransformerConfig
 from transformer_lab.training import results
 from transformer_lab.training.encoder_decoder import NUMBERS, bleu, german_english
-from transformer_lab.training.pairs import train_tokenizer
 from transformer_lab.translator import _WEIGHTS, Translator, pretrained
 
 TEXTS = [NUMBERS[n][0] for n in (42, 70_016, 7, 99_999, 300)]

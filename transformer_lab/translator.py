@@ -24,7 +24,7 @@ class Translator:
 
     Args:
         model: what translates: a ``Transformer``, or a module that ``generation`` takes as well.
-        tokenizer: the word pieces of both languages, as ``training.pairs.train_tokenizer`` finds them.
+        tokenizer: the word pieces of both languages, as ``data.pairs.train_tokenizer`` finds them.
 
     Raises:
         ValueError: a tokenizer with more tokens than the model has embeddings.

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from tests.widgets.assets import tensor
 from transformer_lab.attention import attention
+from transformer_lab.data.pairs import number_pairs
 from transformer_lab.encoder_decoder import Transformer, TransformerConfig
 from transformer_lab.generation import greedy
 from transformer_lab.masks import causal_mask
-from transformer_lab.training.pairs import number_pairs
 from transformer_lab.translator import Translator, pretrained
 from transformer_lab.widgets._translator import export_translator
 from transformer_lab.widgets.encoder_decoder_walk import station_names

@@ -13,9 +13,9 @@ import torch
 from tests.strict import require
 from tests.widgets.assets import load, page_scripts, tensor
 from transformer_lab.attention import attention
+from transformer_lab.data.pairs import number_pairs
 from transformer_lab.models.number_reader import VOCABULARY, NumberReader, tokenize
 from transformer_lab.training.number_reader import number_words, sample_numbers
-from transformer_lab.training.pairs import number_pairs
 from transformer_lab.widgets import DepthAndWiring, GradientAndDistance, QueryKeyValue
 from transformer_lab.widgets.attention_heads import export_number_reader
 

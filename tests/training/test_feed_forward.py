@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
+from transformer_lab.data.made_up import NUMBERS, PEOPLE, encode_text, stories
 from transformer_lab.feed_forward import MixtureOfExperts
 from transformer_lab.training import feed_forward as runs
 from transformer_lab.training import results
-from transformer_lab.training.data import NUMBERS, PEOPLE, encode_text, stories
 
 
 class Knows(torch.nn.Module):

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from transformer_lab.data.made_up import ALPHABET, encode_text, stories
 from transformer_lab.models.language_model import LanguageModel, LanguageModelConfig
-from transformer_lab.training.data import ALPHABET, encode_text, stories
 from transformer_lab.training.language_model import loss_at_the_end, train_language_model
 
 TEXT = encode_text(stories(3000))

@@ -1,19 +1,17 @@
 """The runs behind the chapter on scaling laws, and what is stored of them."""
 
-import hashlib
 import math
 import os
 import re
-from dataclasses import replace
 
 import pytest
 import torch
 
+from tests.data.mirrors import make_up
 from tests.strict import require
+from transformer_lab.data.made_up import encode_text, stories
 from transformer_lab.training import results
 from transformer_lab.training import scaling as runs
-from transformer_lab.training.data import encode_text, stories
-from transformer_lab.training.registry import DATASETS
 
 MADE_UP = "Nobody:\nO text, that is no play, yet LONG enough!\n\n" * 500
 
@@ -37,13 +35,7 @@ def small(monkeypatch):
 @pytest.fixture
 def made_up(tmp_path, monkeypatch):
     """A file in place of Shakespeare's, in a mirror that the registry trusts."""
-    path = tmp_path / DATASETS["tiny_shakespeare"].path
-    path.parent.mkdir()
-    path.write_text(MADE_UP, "utf-8", newline="\n")
-    data = path.read_bytes()
-    known = replace(DATASETS["tiny_shakespeare"], size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    monkeypatch.setitem(DATASETS, "tiny_shakespeare", known)
-    monkeypatch.setenv("TRANSFORMER_LAB_DATA", str(tmp_path))
+    make_up(monkeypatch, tmp_path, "tiny_shakespeare", {"input.txt": MADE_UP.encode()})
     runs.shakespeare.cache_clear()
     yield
     runs.shakespeare.cache_clear()

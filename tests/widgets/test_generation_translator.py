@@ -5,8 +5,8 @@ import torch
 from torch.testing import assert_close
 from traitlets import TraitError
 
+from transformer_lab.data.pairs import train_tokenizer
 from transformer_lab.encoder_decoder import Transformer, TransformerConfig
-from transformer_lab.training.pairs import train_tokenizer
 from transformer_lab.translator import Translator, pretrained
 from transformer_lab.widgets import NumberTranslator
 from transformer_lab.widgets._asset import asset_bytes

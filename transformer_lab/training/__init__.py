@@ -1,1 +1,1 @@
-"""Data and training loops for the book's models."""
+"""Training loops for the book's models."""

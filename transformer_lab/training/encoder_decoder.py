@@ -16,12 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..encoder_decoder import Transformer, TransformerConfig
-from ..masks import causal_mask
-from ..translator import Translator
-from . import results
-from .loop import Trainer, TrainingConfig
-from .pairs import (
+from ..data.pairs import (
     BOS_ID,
     EOS_ID,
     NUMBER_PARTS,
@@ -36,6 +31,11 @@ from .pairs import (
     train_tokenizer,
     word_tokenizer,
 )
+from ..encoder_decoder import Transformer, TransformerConfig
+from ..masks import causal_mask
+from ..translator import Translator
+from . import results
+from .loop import Trainer, TrainingConfig
 
 LONGEST = 62  # tokens; a target has two more
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..data.made_up import ALPHABET, NUMBERS, PEOPLE, animal, encode_text, home, stories, trade
 from ..feed_forward import FeedForward, GatedFeedForward, MixtureOfExperts, gated_width
 from ..models.language_model import LanguageModel, LanguageModelConfig
 from . import results
-from .data import ALPHABET, NUMBERS, PEOPLE, animal, encode_text, home, stories, trade
 from .language_model import loss_at_the_end, train_language_model
 
 D, F = 48, 192  # the width of all models, and the hidden width of a plain network

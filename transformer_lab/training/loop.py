@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from ..data.pairs import Batch
 from . import checkpoint
-from .pairs import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..data.made_up import ALPHABET, encode_text, stories
 from ..masks import causal_mask, influence
 from ..models.language_model import LanguageModel, LanguageModelConfig
 from . import results
-from .data import ALPHABET, encode_text, stories
 from .language_model import loss_at_the_end, train_language_model
 
 CONFIG = LanguageModelConfig(vocab_size=len(ALPHABET), d_model=48, n_heads=4, n_layers=2, d_ff=96)

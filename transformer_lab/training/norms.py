@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from .. import induction
 from ..attention import MultiHeadAttention
+from ..data.made_up import encode_text, stories
 from ..feed_forward import FeedForward
 from ..models.language_model import LanguageModel, LanguageModelConfig
 from ..norms import LayerNorm, token_diversity
 from . import results
-from .data import encode_text, stories
 from .language_model import train_language_model
 
 # --- depth, before any training ------------------------------------------------------------------

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ..data.made_up import ALPHABET, encode_text, stories
 from ..models.language_model import LanguageModel, LanguageModelConfig, Positions
 from . import results
-from .data import ALPHABET, encode_text, stories
 from .language_model import loss_at_the_end, train_language_model
 
 TRAINED = 64  # characters that a model could read in training

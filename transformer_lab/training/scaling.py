@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ..data.made_up import ALPHABET, ANIMALS, GOODS, NUMBERS, PEOPLE, TOWNS, encode_text, stories
+from ..data.text import tiny_shakespeare
 from ..models.language_model import LanguageModel, LanguageModelConfig
 from . import results
-from .data import ALPHABET, ANIMALS, GOODS, NUMBERS, PEOPLE, TOWNS, encode_text, stories
 from .language_model import loss_at_the_end, train_language_model
-from .registry import fetch
 
 LENGTH, BATCH = 64, 16  # characters that a model reads, pieces in a batch
 TOKENS_A_STEP = LENGTH * BATCH
@@ -40,7 +40,7 @@ PLAYS_RATES = (0.01, 0.02, 0.04, 0.08, 0.16)  # the best ones are larger than fo
 
 
 def entropy_of_a_story() -> float:
-    """Nats that the choices in one story of ``training.data`` are worth: no reader can be surprised by less.
+    """Nats that the choices in one story of ``data.made_up`` are worth: no reader can be surprised by less.
 
     Each choice is even, and can be read off the text; so the entropy of the text is that of the choices. Two
     people, three to six sentences, the kind of each; a sum has two numbers and goods, a speech two to four
@@ -98,10 +98,10 @@ def shakespeare(folder: str | os.PathLike[str] | None = None) -> tuple[Int[Tenso
     Raises:
         FetchError: the file could not be had.
     """
-    text = fetch("tiny_shakespeare", folder=folder).read_text("utf-8")
-    number = {character: i for i, character in enumerate(sorted(set(text)))}
-    ids = torch.tensor([number[character] for character in text])
-    return ids.split([len(ids) * 9 // 10, len(ids) - len(ids) * 9 // 10])
+    parts = tiny_shakespeare(folder=folder)
+    number = {character: i for i, character in enumerate(sorted(set("".join(parts))))}
+    train, last = (torch.tensor([number[character] for character in part]) for part in parts)
+    return train, last
 
 
 def run(

@@ -4,7 +4,7 @@ import re
 
 import traitlets as t
 
-from ..training.pairs import number_pairs
+from ..data.pairs import number_pairs
 from ..translator import Translator, pretrained
 from ._asset import AssetWidget, asset_bytes, export_model
 

@@ -4,7 +4,7 @@ import re
 import pytest
 import torch
 
-from transformer_lab.training.data import (
+from transformer_lab.data.made_up import (
     ALPHABET,
     ANIMALS,
     NUMBERS,

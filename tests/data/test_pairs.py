@@ -1,19 +1,19 @@
 """Number words; sentences, from made-up files and, where slow, the real ones; tokens and batches."""
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
 import unicodedata
 import zipfile
-from dataclasses import replace
 
 import pytest
 import torch
 
+from tests.data.mirrors import make_up
 from tests.strict import require
-from transformer_lab.training.number_reader import number_words
-from transformer_lab.training.pairs import (
+from transformer_lab.data.pairs import (
     BOS_ID,
     EOS_ID,
     NUMBER_PARTS,
@@ -31,7 +31,8 @@ from transformer_lab.training.pairs import (
     train_tokenizer,
     word_tokenizer,
 )
-from transformer_lab.training.registry import DATASETS
+from transformer_lab.data.registry import DATASETS
+from transformer_lab.training.number_reader import number_words
 
 # --- number words --------------------------------------------------------------------------------
 
@@ -119,19 +120,11 @@ CHINESE = (
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
     """Made-up files, laid out like the real ones, in a mirror that the registry trusts."""
-    for name in ("tatoeba_deu_eng", "tatoeba_cmn_eng"):
-        path = tmp_path / DATASETS[name].path
-        path.parent.mkdir()
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path, "w") as archive:
-                archive.writestr("deu.txt", GERMAN.encode())
-                archive.writestr("_about.txt", "Attribution: tatoeba.org")
-        else:
-            path.write_bytes(CHINESE.encode())
-        data = path.read_bytes()
-        known = replace(DATASETS[name], size=len(data), sha256=hashlib.sha256(data).hexdigest())
-        monkeypatch.setitem(DATASETS, name, known)
-    monkeypatch.setenv("TRANSFORMER_LAB_DATA", str(tmp_path))
+    with zipfile.ZipFile(packed := io.BytesIO(), "w") as archive:
+        archive.writestr("deu.txt", GERMAN.encode())
+        archive.writestr("_about.txt", "Attribution: tatoeba.org")
+    make_up(monkeypatch, tmp_path, "tatoeba_deu_eng", {"deu-eng.zip": packed.getvalue()})
+    make_up(monkeypatch, tmp_path, "tatoeba_cmn_eng", {"cmn.txt": CHINESE.encode()})
     return tmp_path
 
 
@@ -227,7 +220,7 @@ def test_the_vocabulary_is_as_large_as_asked_for_or_as_there_is_to_join():
 
 MERGES = """
 import hashlib, random
-from transformer_lab.training.pairs import train_tokenizer
+from transformer_lab.data.pairs import train_tokenizer
 draw = random.Random(0)
 letters = "abcdefghijklmnopqrst"
 words = ["".join(letters[int(20 * draw.random())] for _ in range(6)) for _ in range(800)]  # most pairs tie

@@ -5,7 +5,6 @@ From pairs to batches: ``split`` them so that nothing of the test is learned, fi
 """
 
 import unicodedata
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +18,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .data import Draw
+from .archives import members
+from .made_up import Draw
 from .registry import DATASETS, fetch
 
 Pair = tuple[str, str]  # source, target
@@ -159,11 +159,10 @@ def tatoeba_credits(name: str, *, folder: str | PathLike[str] | None = None) -> 
     if name not in ("tatoeba_deu_eng", "tatoeba_cmn_eng"):
         raise ValueError(f"the sets of Tatoeba are tatoeba_deu_eng and tatoeba_cmn_eng, got {name!r}")
     german = name == "tatoeba_deu_eng"
-    file = fetch(name, folder=folder)
-    if german:
-        file = zipfile.Path(file, "deu.txt")
+    path = fetch(name, folder=folder)
+    content = next(members(path, ["deu.txt"]))[1] if german else path.read_bytes()
     credits: dict[Pair, str] = {}
-    for line in unicodedata.normalize("NFC", file.read_text("utf-8-sig")).split("\n"):
+    for line in unicodedata.normalize("NFC", content.decode("utf-8-sig")).split("\n"):
         english, other, credit = (part.strip() for part in [*line.split("\t"), "", "", ""][:3])
         if english and other:
             pair = (other, english) if german else (english, other)
