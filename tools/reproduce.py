@@ -4,8 +4,9 @@
 
 All chapters, unless some are named. They run as tools/execute.py runs them: on a GPU if there is one, unless
 CUDA_VISIBLE_DEVICES is empty. Texts, widgets and pictures are compared, but for the times that nbval leaves
-out (tests/book/nbval.cfg) and for what no eye sees in a picture. No output is stored: execute.py does that.
-With --stamp, a page whose outputs came out the same is dated anew: "last reproduced on ...".
+out (tests/book/nbval.cfg), the pictures of cells tagged picture-varies, and what no eye sees in the others.
+No output is stored: execute.py does that. With --stamp, a page whose outputs came out the same is dated anew:
+"last reproduced on ...".
 """
 
 import argparse
@@ -36,6 +37,9 @@ else:  # run as a file, as above
 ROOT = Path(__file__).resolve().parent.parent
 UNCOMPARED = get_sanitize_patterns((ROOT / "tests" / "book" / "nbval.cfg").read_text(encoding="utf-8"))
 PICTURE = "image/png"
+VARIES = (
+    "picture-varies"  # a cell's tag: it draws times, or where a training went that no two machines repeat
+)
 VISIBLE = 2 * execute.UNSEEN  # of 255: each of two pictures may have lost half of that when it was stored
 LINES, WIDTH = 6, 110  # what is shown of a difference
 
@@ -45,14 +49,17 @@ def changes(stored: NotebookNode, again: NotebookNode) -> Iterator[str]:
     for i, (old, new) in enumerate(zip(stored.cells, again.cells, strict=True)):
         pairs = itertools.zip_longest(parts(old, stored), parts(new, again), fillvalue=("nothing", ""))
         for (kind, before), (kind_now, now) in pairs:
-            what = f"{kind} has become {kind_now}" if kind != kind_now else kind
-            difference = _of_pictures if kind == kind_now == PICTURE else _of_texts
-            if found := difference(before, now):
-                yield f"{execute.named(stored, i)}, id {old.id}: {what}{found}"
+            if kind != kind_now:
+                difference = f" has become {kind_now}{_of_texts(before, now)}"
+            else:
+                difference = (_of_pictures if kind == PICTURE else _of_texts)(before, now)
+            if difference:
+                yield f"{execute.named(stored, i)}, id {old.id}: {kind}{difference}"
 
 
 def parts(cell: NotebookNode, nb: NotebookNode) -> Iterator[tuple[str, str]]:
     """What a cell shows, part by part: its kind, and the text that is compared."""
+    varies = VARIES in cell.metadata.get("tags", [])
     for output in cell.get("outputs", []):
         if output.output_type == "stream":
             yield output.name, _sanitised(output.text)
@@ -62,8 +69,10 @@ def parts(cell: NotebookNode, nb: NotebookNode) -> Iterator[tuple[str, str]]:
             for kind, content in sorted(output.data.items()):
                 if kind == execute.WIDGET_VIEW:
                     yield "widget", _state(content.model_id, nb)
+                elif kind == PICTURE:
+                    yield kind, "" if varies else content
                 else:
-                    yield kind, content if kind == PICTURE else _sanitised(content)
+                    yield kind, _sanitised(content)
 
 
 def _sanitised(text: str) -> str:
@@ -89,6 +98,8 @@ def _of_texts(before: str, now: str) -> str:
 
 def _of_pictures(before: str, now: str) -> str:
     """What the eye sees of the difference; empty where it sees none."""
+    if before == now:
+        return ""
     old, new = (Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA") for png in (before, now))
     if old.size != new.size:
         return f" of {old.width} x {old.height} pixels has become one of {new.width} x {new.height}"
