@@ -93,7 +93,7 @@ def _of_texts(before: str, now: str) -> str:
     lines = [f"{line:.{WIDTH}}" for line in lines if not line.startswith("@@")]
     if len(lines) > LINES:
         lines[LINES:] = [f"... {len(lines) - LINES} lines more"]
-    return "".join(f"\n    {line}" for line in lines)
+    return "".join(f"\n      {line}" for line in lines)
 
 
 def _of_pictures(before: str, now: str) -> str:
@@ -136,21 +136,19 @@ def main() -> int:
     parser.add_argument("--stamp", action="store_true", help="date the chapters that came out the same")
     parser.add_argument("--date", default=datetime.date.today().isoformat(), help="the date to store (today)")
     options = parser.parse_args()
-    table = ["", f"{'chapter':<20}{'changes':>8}{'minutes':>9}"]
+    chapters = options.chapters or sorted((ROOT / "book").glob("*.ipynb"))
     differ = 0
-    for path in options.chapters or sorted((ROOT / "book").glob("*.ipynb")):
+    for path in chapters:
         start = time.perf_counter()
         found = reproduce(path, options.threads)
         minutes = (time.perf_counter() - start) / 60
-        table.append(f"{path.stem:<20}{len(found):>8}{minutes:>9.1f}")
-        for change in found:
-            print(f"{path.stem}, {change}", flush=True)
+        print(f"{path.stem}: {len(found)} changes, {minutes:.1f} minutes", *found, sep="\n  ", flush=True)
         differ += bool(found)
         if options.stamp and not found:
             stamp(path, options.date)
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     versions = ", ".join(" ".join(pair) for pair in execute.reproduced(options.date)["versions"].items())
-    print(*table, f"{where}, threads: {options.threads}; {versions}", sep="\n")
+    print(f"{differ} of {len(chapters)} chapters differ; {where}, threads: {options.threads}, {versions}")
     return 1 if differ else 0
 
 

@@ -11,8 +11,8 @@ import transformer_lab
 from tests.strict import require
 
 PACKAGE = Path(transformer_lab.__file__).parent
-DEPENDENCIES = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]["dependencies"]
-DECLARED = {need.split(">")[0] for need in DEPENDENCIES}
+PROJECT = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+DECLARED = {need.split(">")[0] for need in PROJECT["dependencies"]}
 NEEDED_BY = {"cycler": "matplotlib", "traitlets": "ipywidgets"}  # and come with them
 OPTIONAL = {"efficient/_triton.py": {"triton"}}  # the one place that may find it missing
 MILLISECONDS = 100  # that the import may take beside that of PyTorch

@@ -61,20 +61,20 @@ def test_the_same_is_no_change(outputs):
 @pytest.mark.parametrize(
     ("before", "now", "says"),
     [
-        ([printed("a\n0.25\n")], [printed("a\n0.26\n")], "stdout\n    -0.25\n    +0.26"),
-        ([shown("'x'")], [shown("'y'")], "text/plain\n    -'x'\n    +'y'"),
+        ([printed("a\n0.25\n")], [printed("a\n0.26\n")], "stdout\n      -0.25\n      +0.26"),
+        ([shown("'x'")], [shown("'y'")], "text/plain\n      -'x'\n      +'y'"),
         (
             [shown("<b>1</b>", "text/html")],
             [shown("<b>2</b>", "text/html")],
-            "text/html\n    -<b>1</b>\n    +<b>2</b>",
+            "text/html\n      -<b>1</b>\n      +<b>2</b>",
         ),
-        ([], [printed("new\n")], "nothing has become stdout\n    +new"),
-        ([printed("old\n")], [], "stdout has become nothing\n    -old"),
+        ([], [printed("new\n")], "nothing has become stdout\n      +new"),
+        ([printed("old\n")], [], "stdout has become nothing\n      -old"),
         ([printed("same\n")], [printed("same\n", "stderr")], "stdout has become stderr"),
         (
             [printed("7\n")],
             [new_output("error", ename="E", evalue="no")],
-            "stdout has become error\n    -7\n    +E: no",
+            "stdout has become error\n      -7\n      +E: no",
         ),
         ([picture(0, 9)], [picture(0, 90)], "image/png: 1 of 2 pixels differ, by up to 81 of 255"),
         ([picture(0, 9)], [picture(0, 9, height=2)], "image/png of 2 x 1 pixels has become one of 2 x 2"),
@@ -103,15 +103,15 @@ def test_all_of_a_widget_counts():
     stored = chapter(VIEW, models=[box, inner])
     assert list(reproduce.changes(stored, chapter(VIEW, models=[box, inner]))) == []
     (change,) = reproduce.changes(stored, chapter(VIEW, models=[box, {"value": 4}]))
-    assert change == WHERE + 'widget\n    -   "value": 3\n    +   "value": 4'
+    assert change == WHERE + 'widget\n      -   "value": 3\n      +   "value": 4'
 
 
 def test_of_a_long_difference_the_beginning_is_shown():
     now = printed("\n".join(f"{n}{'x' * 200}" for n in range(9)))
     (change,) = reproduce.changes(chapter(), chapter(now))
     _, *lines, last = change.splitlines()
-    assert len(lines) == reproduce.LINES and last == "    ... 3 lines more"
-    assert {len(line) for line in lines} == {4 + reproduce.WIDTH}
+    assert len(lines) == reproduce.LINES and last == "      ... 3 lines more"
+    assert {len(line) for line in lines} == {6 + reproduce.WIDTH}
 
 
 THREADS = "import os\nint(os.environ['OMP_NUM_THREADS'])"
@@ -133,13 +133,18 @@ def test_what_came_out_the_same_is_dated_and_nothing_else_is_touched(book):
     options = ["--threads", "2", "--stamp", "--date", "2026-01-31", *paths]
     done = subprocess.run([sys.executable, reproduce.__file__, *options], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.startswith(
-        "threads, cell 1 ('import os'), id only: text/plain\n    -1\n    +2\n"
-        "wrong, cell 1 ('1 / 0') raises ZeroDivisionError: division by zero\n"
+    said = re.sub(r"\d+\.\d minutes", "0.5 minutes", done.stdout)
+    assert said.startswith(
+        "same: 0 changes, 0.5 minutes\n"
+        "threads: 1 changes, 0.5 minutes\n"
+        "  cell 1 ('import os'), id only: text/plain\n      -1\n      +2\n"
+        "wrong: 1 changes, 0.5 minutes\n"
+        "  cell 1 ('1 / 0') raises ZeroDivisionError: division by zero\n"
+        "2 of 3 chapters differ; "
     )
-    counts = re.findall(r"^(\w+) +(\d) +\d+\.\d$", done.stdout, re.MULTILINE)
-    assert counts == [("same", "0"), ("threads", "1"), ("wrong", "1")]
-    assert re.search(r"^\S.*, threads: 2; python 3\.\d+\.\d+, torch ", done.stdout, re.MULTILINE)
+    assert re.search(
+        r"; \S.*, threads: 2, python 3\.\d+\.\d+, torch \S+, matplotlib \S+, anywidget \S+$", said
+    )
 
     same, *others = [path.read_bytes() for path in paths]
     assert others == before[1:]
@@ -148,7 +153,10 @@ def test_what_came_out_the_same_is_dated_and_nothing_else_is_touched(book):
     assert dated == json.loads(before[0])
 
 
-def test_where_all_is_the_same_it_says_so_and_dates_nothing_unasked(book):
-    before = (book / "same.ipynb").read_bytes()
-    assert subprocess.run([sys.executable, reproduce.__file__, book / "same.ipynb"]).returncode == 0
-    assert (book / "same.ipynb").read_bytes() == before
+def test_unasked_it_dates_nothing(book, monkeypatch, capsys):
+    same = book / "same.ipynb"
+    before = same.read_bytes()
+    monkeypatch.setattr(reproduce, "reproduce", lambda path, threads: [])
+    monkeypatch.setattr("sys.argv", ["reproduce.py", str(same)])
+    assert reproduce.main() == 0 and same.read_bytes() == before
+    assert "\n0 of 1 chapters differ; " in capsys.readouterr().out
