@@ -1,21 +1,21 @@
-"""Make or renew .venv, with everything in requirements.txt and the package itself (editable) in it.
+"""Make or renew .venv: what requirements.lock pins, what requirements.txt has beyond it, and the package.
 
     python tools/environment.py
 
-A second call takes milliseconds: a stamp, written only after everything is installed, holds a digest of
-requirements.txt and pyproject.toml. This file runs under any Python, however old, so that it can say which is
-needed.
+A second call takes milliseconds: a stamp, written only after everything is installed, holds a digest of the
+files named in WANTED. This file runs under any Python, however old, so that it can say which is needed.
 """
 # ruff: noqa: RUF005, UP031
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-WANTED = ("requirements.txt", "pyproject.toml")  # a change in these installs again
+WANTED = ("requirements.lock", "requirements.txt", "pyproject.toml")  # a change in these installs again
 NO_NETWORK = (
     "NewConnectionError",
     "ConnectTimeoutError",
@@ -90,21 +90,30 @@ def runs_as_we_do(python):
 
 
 def install(root, python):
+    """The lock is complete, so pip need not look for more; what builds the package is in it, too."""
+    pip(root, python, ["--no-deps", "--require-hashes", "-r", "requirements.lock"])
+    pip(root, python, ["--no-build-isolation", "-r", "requirements.txt", "-e", "."])
+
+
+def pip(root, python, arguments):
     command = [python, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
-    pip = subprocess.Popen(
-        command + ["-r", "requirements.txt", "-e", "."],
+    running = subprocess.Popen(
+        command + arguments,
         cwd=root,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         universal_newlines=True,
     )
+    with open(os.path.join(root, "requirements.txt")) as file:
+        asked = re.findall(r"(?m)^[\w-]+", file.read().lower())
     said = []
-    for line in pip.stdout:
+    for line in running.stdout:
         said.append(line.strip())
-        if " (from -r " in line:  # what we asked for by name; its own needs would be a long list
-            print(" ".join(line.split()[:2]))
+        found = re.match(r"Collecting ([\w-]+)\S*", line)
+        if found and found.group(1) in asked:  # what these need in turn would be a long list
+            print(found.group())
             sys.stdout.flush()
-    if pip.wait():
+    if running.wait():
         raise Failed(why(said))
 
 

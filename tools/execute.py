@@ -66,7 +66,7 @@ NOT_COMPARABLE = re.compile(r"\binteract(?:ive|_manual)?\(|\bclear_output\(|\bOu
 
 def faults(nb: NotebookNode) -> list[str]:
     """One sentence for each fault, with the cell named."""
-    return [f"{_name(nb, i)} {fault}" for i, cell in enumerate(nb.cells) for fault in _cell_faults(cell)]
+    return [f"{named(nb, i)} {fault}" for i, cell in enumerate(nb.cells) for fault in _cell_faults(cell)]
 
 
 def _cell_faults(cell: NotebookNode):
@@ -114,7 +114,7 @@ def _alt(cell: NotebookNode) -> str:
     return cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").strip()
 
 
-def _name(nb: NotebookNode, index: int) -> str:
+def named(nb: NotebookNode, index: int) -> str:
     return f"cell {index + 1} ({_first_line(nb.cells[index].source)!r})"
 
 
@@ -170,7 +170,7 @@ class ThisPython(AsyncKernelManager):
         return NbvalKernelspecManager()
 
 
-def run(nb: NotebookNode, folder: Path) -> float | None:
+def run(nb: NotebookNode, folder: Path, threads: int = 1) -> float | None:
     """Execute every cell in a fresh kernel; give back its peak memory in GiB, where the system can tell."""
     nb.metadata.pop("widgets", None)
     for cell in nb.cells:
@@ -187,7 +187,7 @@ def run(nb: NotebookNode, folder: Path) -> float | None:
     )
     with tempfile.TemporaryDirectory() as nowhere:
         # as conftest.py has it for the tests: sums come out alike anywhere, and no exercise is solved yet
-        ours = {"OMP_NUM_THREADS": "1", "TRANSFORMER_LAB_PROGRESS": f"{nowhere}/progress.json"}
+        ours = {"OMP_NUM_THREADS": str(threads), "TRANSFORMER_LAB_PROGRESS": f"{nowhere}/progress.json"}
         ours["TQDM_DISABLE"] = "1"  # a bar is a widget that every run draws otherwise
         try:  # what cells write to stderr comes as messages; the pipe has the kernel's own log only
             client.execute(env=os.environ | ours, stderr=subprocess.DEVNULL)
@@ -210,16 +210,21 @@ def tidy(nb: NotebookNode, date: str) -> None:
             cell.outputs = _merge_streams(cell.outputs)
             for output in cell.outputs:
                 _tidy_output(output)
-    versions = {"python": platform.python_version()}
-    versions |= {name: version(name).split("+")[0] for name in VERSIONS_OF}
     metadata = {
         "kernelspec": KERNELSPEC,
         "language_info": {"name": "python"},
-        "transformer_lab": {"reproduced": date, "versions": versions},
+        "transformer_lab": reproduced(date),
     }
     if state := _widget_state(nb):
         metadata["widgets"] = {WIDGET_STATE: {"state": state, "version_major": 2, "version_minor": 0}}
     nb.metadata = nbformat.from_dict(metadata)
+
+
+def reproduced(date: str) -> dict:
+    """What the page's footer says: when, and with what."""
+    versions = {"python": platform.python_version()}
+    versions |= {name: version(name).split("+")[0] for name in VERSIONS_OF}
+    return {"reproduced": date, "versions": versions}
 
 
 def _merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
@@ -264,19 +269,25 @@ def _widget_state(nb: NotebookNode) -> dict:
     models = nb.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
     views = [view for cell in nb.cells for out in cell.get("outputs", []) if (view := _view(out))]
     order: dict[str, str] = {}
-
-    def visit(old: str) -> None:
-        if old in order or old not in models:
-            return
-        order[old] = f"{len(order) + 1:032x}"
-        for inner in re.findall(r"IPY_MODEL_(\w+)", json.dumps(models[old]["state"], sort_keys=True)):
-            visit(inner)
-
     for view in views:
-        visit(view["model_id"])
+        for old in family(view["model_id"], models):
+            order.setdefault(old, f"{len(order) + 1:032x}")
     for view in views:
         view["model_id"] = order[view["model_id"]]
     return {new: _renumbered(models[old], order) for old, new in order.items()}
+
+
+def family(model_id: str, models: dict) -> list[str]:
+    """A widget's model and those that it is made of, in order of appearance."""
+    found: list[str] = []
+    waiting = [model_id]
+    while waiting:
+        next_id = waiting.pop()
+        if next_id in models and next_id not in found:
+            found.append(next_id)
+            inner = re.findall(r"IPY_MODEL_(\w+)", json.dumps(models[next_id]["state"], sort_keys=True))
+            waiting += reversed(inner)
+    return found
 
 
 def _view(output: NotebookNode) -> NotebookNode | None:

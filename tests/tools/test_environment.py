@@ -1,7 +1,9 @@
 """tools/environment.py installs once, says what is wrong, and never leaves a half-made stamp."""
 
 import ast
+import hashlib
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,15 +19,15 @@ SOURCE = Path(environment.__file__)
 BACKEND = """
 import zipfile
 
-def build_editable(folder, config_settings=None, metadata_directory=None):
-    name = "tiny-0-py3-none-any.whl"
-    with zipfile.ZipFile(f"{folder}/{name}", "w") as wheel:
-        wheel.writestr("tiny.pth", "")
-        info = "tiny-0.dist-info/"
-        wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\\nName: tiny\\nVersion: 0\\n")
+def build_editable(folder, config_settings=None, metadata_directory=None, name="tiny"):
+    path = f"{folder}/{name}-0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}.pth", "")
+        info = f"{name}-0.dist-info/"
+        wheel.writestr(info + "METADATA", f"Metadata-Version: 2.1\\nName: {name}\\nVersion: 0\\n")
         wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         wheel.writestr(info + "RECORD", "")
-    return name
+    return path.removeprefix(f"{folder}/")
 """
 PYPROJECT = """
 [build-system]
@@ -46,6 +48,9 @@ def project(tmp_path):
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     (tmp_path / "backend.py").write_text(BACKEND)
     (tmp_path / "requirements.txt").write_text("")
+    locked = runpy.run_path(str(tmp_path / "backend.py"))["build_editable"](tmp_path, name="locked")
+    sha256 = hashlib.sha256((tmp_path / locked).read_bytes()).hexdigest()
+    (tmp_path / "requirements.lock").write_text(f"./{locked} --hash=sha256:{sha256}\n")
     return tmp_path
 
 
@@ -59,11 +64,14 @@ def test_installs_once_and_again_only_after_an_edit(project):
     first = run(project)
     assert first.returncode == 0 and "Installing into .venv" in first.stdout, first
     python = environment.python_in(str(project / ".venv"))
-    assert subprocess.run([python, "-c", "import importlib.metadata as m; m.version('tiny')"]).returncode == 0
+    ask = "import importlib.metadata as m; print(m.version('tiny'), m.version('locked'))"
+    assert subprocess.run([python, "-c", ask], capture_output=True, text=True).stdout == "0 0\n"
 
     assert run(project).stdout == ""
-    (project / "requirements.txt").write_text("# a new line")
-    assert "Installing into .venv" in run(project).stdout
+    for name in ("requirements.txt", "requirements.lock"):
+        with open(project / name, "a") as file:
+            file.write("# a new line")
+        assert "Installing into .venv" in run(project).stdout
     (project / "pyproject.toml").write_text(PYPROJECT + "description = 'new'\n")
     assert "Installing into .venv" in run(project).stdout
     assert run(project).stdout == ""
@@ -77,6 +85,32 @@ def test_without_a_network_one_sentence_and_no_stamp(project):
         "The packages could not be fetched: is this machine online? Run it again when it is.\n"
     )
     assert not (project / ".venv" / "installed").exists()
+
+
+def test_only_locked_files_come_in(project):
+    """One without a hash is refused, and so is one whose hash is another."""
+    (wheel,) = project.glob("locked-*.whl")
+    lock = (project / "requirements.lock").read_text()
+    (project / "requirements.lock").write_text(f"./{wheel.name}\n")
+    assert run(project).stderr.startswith("pip could not install the packages: Hashes are required")
+
+    (project / "requirements.lock").write_text(lock)
+    wheel.write_bytes(wheel.read_bytes() + b"another")
+    failed = run(project)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(
+        "pip could not install the packages: THESE PACKAGES DO NOT MATCH THE HASHES"
+    )
+    assert not (project / ".venv" / "installed").exists()
+
+
+def test_the_readme_installs_as_it_does(monkeypatch):
+    commands = []
+    monkeypatch.setattr(environment, "pip", lambda root, python, arguments: commands.append(arguments))
+    environment.install("", "")
+    readme = (SOURCE.parents[1] / "README.md").read_text().splitlines()
+    assert len(commands) == 2
+    assert {f"    pip install {' '.join(arguments)}" for arguments in commands} <= set(readme)
 
 
 def test_a_failed_renewal_takes_the_old_stamp_away(project):

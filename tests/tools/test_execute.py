@@ -89,7 +89,7 @@ def test_widgets_are_numbered_in_order_of_appearance(executed):
     assert sorted(state) == [f"{n:032x}" for n in (1, 2, 3)]
     slider = state[views[0]]["state"]
     assert slider.value == 3
-    assert {slider.layout, slider.style} == {f"IPY_MODEL_{n:032x}" for n in (2, 3)}
+    assert [slider.layout, slider.style] == [f"IPY_MODEL_{n:032x}" for n in (2, 3)]
     assert None not in state[slider.layout.removeprefix("IPY_MODEL_")].state.values()
 
 
