@@ -23,7 +23,7 @@ def test_a_workflow_may_read_and_only_these_jobs_may_do_more():
     assert {place: job["permissions"] for place, job in JOBS.items() if "permissions" in job} == MORE_RIGHTS
 
 
-@pytest.mark.parametrize(("file", "name"), JOBS, ids="-".join)
+@pytest.mark.parametrize(("file", "name"), JOBS, ids=map("-".join, JOBS))
 def test_a_job_has_an_end_or_is_another_workflow(file, name):
     job = JOBS[file, name]
     if "uses" in job:

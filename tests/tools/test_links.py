@@ -71,6 +71,11 @@ def test_what_does_not_arrive_is_named_with_its_page(folder, tag, link):
     assert found(folder, tag) == [f"page.html -> {link}"]
 
 
+def test_a_file_of_the_machine_is_no_part_of_the_book(folder):
+    link = (folder / "index.html").as_posix()
+    assert found(folder, f'<a href="{link}">') == [f"page.html -> {link}"]
+
+
 def test_the_command_says_how_it_stands(folder, monkeypatch, capsys):
     monkeypatch.setattr(links, "BOOK", folder)
     monkeypatch.setattr(links, "of_book", lambda: ADDRESS)

@@ -26,11 +26,17 @@ def copy(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
+    set_repository(tmp_path, "https://example.org/a-placeholder")
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "first_cells.py").write_text(FOLLOWS)  # only shows when it was called
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(release, "ROOT", tmp_path)
     return tmp_path
+
+
+def set_repository(folder, url):
+    config = folder / "_config.yml"
+    config.write_text(re.sub(r"(?<=\nrepository:\n  url: )\S+", url, config.read_text()))
 
 
 def contents(folder):
@@ -73,10 +79,10 @@ def test_the_addresses_of_a_release_are_kept_for_good(copy):
 
 
 def test_the_citation_names_the_repository_once_it_is_public(copy):
+    release.release("3.0.0", DATE)
     assert not {"repository-code", "url"} & cited(copy).keys()
-    config = (copy / "_config.yml").read_text()
-    public = re.sub(r"(?<=  url: )\S+", "https://github.com/a/b", config, count=1)
-    (copy / "_config.yml").write_text(public)
+    (copy / "CHANGELOG.md").write_text(CHANGELOG)
+    set_repository(copy, "https://github.com/a/b")
     for version in ("3.1.0", "3.2.0"):
         release.release(version, DATE)
         changelog = (copy / "CHANGELOG.md").read_text()

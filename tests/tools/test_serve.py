@@ -30,6 +30,8 @@ HEADERS = """\
 /deep/*
   X-B: deep
   Cache-Control: public, max-age=9
+/*.txt
+  X-C: text
 """
 
 
@@ -78,7 +80,8 @@ def test_a_file_is_sent_with_what_the_build_asks_for_its_path(project):
     with serve.listen(folder, [0]) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/deep/a.txt?b") as answer:
-            assert answer.headers["X-B"] == "deep" and answer.headers.get_all("Cache-Control") == ["no-cache"]
+            assert (answer.headers["X-B"], answer.headers["X-C"]) == ("deep", "text")
+            assert answer.headers.get_all("Cache-Control") == ["no-cache"]
         with socket.create_connection(("127.0.0.1", server.server_port)) as nobody:
             nobody.sendall(b"no request\r\n\r\n")
             assert b"400" in nobody.recv(9999)
