@@ -39,6 +39,7 @@ bench: html
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.number_words
 	$(BIN)/python -m benchmarks.pages
+	$(BIN)/python -m benchmarks.load
 
 clean:
 	rm -rf _build .pytest_cache .hypothesis .ruff_cache .import_linter_cache

@@ -58,14 +58,14 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
-        # The address of such a file names its content, so it can be kept for good.
-        versioned = urlsplit(self.path).query.startswith("v=")
-        self.send_header("Cache-Control", FOREVER if versioned else A_WHILE)
         if kind.startswith(TEXT):
             self.send_header("Vary", "Accept-Encoding")
         if packed:
             self.send_header("Content-Encoding", "gzip")
-        for name, value in headers(Path(self.directory)):
+        parts = urlsplit(self.path)
+        # The address of such a file names its content, so it can be kept for good.
+        kept = {"Cache-Control": FOREVER if parts.query.startswith("v=") else A_WHILE}
+        for name, value in {**kept, **headers(Path(self.directory), parts.path)}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)

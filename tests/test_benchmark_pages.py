@@ -110,6 +110,8 @@ def test_an_edited_file_is_served_anew(address, tmp_path):
 def test_the_headers_that_a_build_asks_for_are_sent(address, tmp_path):
     (tmp_path / "_headers").write_text("/*\n  X-Content-Type-Options: nosniff\n")
     assert get(f"{address}/page.js")[0]["X-Content-Type-Options"] == "nosniff"
+    (tmp_path / "_headers").write_text("/*.svg\n  Cache-Control: public, max-age=9\n")
+    assert get(f"{address}/dot.svg")[0].get_all("Cache-Control") == ["public, max-age=9"]
 
 
 # What the browser measures

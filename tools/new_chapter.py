@@ -75,7 +75,10 @@ def with_layer(pyproject: str, stem: str) -> str:
 
 
 def with_news(changelog: str, title: str) -> str:
-    return changelog.replace("## Unreleased\n\n", f"## Unreleased\n\n- New chapter: {title}.\n", 1)
+    """The chapter before all other news; right after a release there are none, and a section follows."""
+    entry = f"- New chapter: {title}.\n"
+    after = changelog.replace("## Unreleased\n\n", f"## Unreleased\n\n{entry}", 1)
+    return after.replace(f"{entry}##", f"{entry}\n##")
 
 
 def edited(name: str, change: Callable[[str, str], str], word: str) -> str:

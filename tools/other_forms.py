@@ -29,6 +29,11 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from pypdf import PdfReader
 
+if __package__:
+    from .address import is_placeholder, of_book
+else:  # run as a file, as above
+    from address import is_placeholder, of_book
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "_build" / "html"
 FORMS = ROOT / "book" / "_forms"
@@ -73,7 +78,7 @@ def read(pages: Path, folder: Path, browser: Browser) -> Book:
     """The built book, fit for paper; its pictures go into ``folder``."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))
     root = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))["root"]
-    address = config["html"]["baseurl"]
+    address = of_book()
     home = soup((pages / f"{root}.html").read_text("utf8"))
     parts = reading_order(home, f"{address}{root}.html")
     stems = {url: Path(url).stem for url in parts}
@@ -331,8 +336,8 @@ def main() -> int | str:
         return "There is no book in _build/html yet: build it first, with make html."
     with chromium() as browser:
         book = make(target, PAGES, browser)
-    if urlparse(book.address).hostname == "example.org":
-        print("html.baseurl in _config.yml is a placeholder still: links to the live pages lead nowhere.")
+    if is_placeholder(book.address):
+        print("repository.url in _config.yml is a placeholder still: links to the live pages lead nowhere.")
     print(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1e6:.1f} MB")
     return 0
 

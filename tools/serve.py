@@ -8,18 +8,23 @@ Without --port, the first free port from 8000 on is taken.
 import argparse
 import sys
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 BOOK = Path(__file__).resolve().parent.parent / "_build" / "html"
 PORTS = range(8000, 8020)
 
 
 class Handler(SimpleHTTPRequestHandler):
+    path = "/"  # until a request was read: one that cannot be is answered, too
+
     def end_headers(self) -> None:
-        self.send_header("Cache-Control", "no-cache")  # a rebuilt page shows at the next reload
-        for name, value in headers(Path(self.directory)):
+        asked = headers(Path(self.directory), urlsplit(self.path).path)
+        # A rebuilt page shows at the next reload, whatever is asked of a public host.
+        for name, value in {**asked, "Cache-Control": "no-cache"}.items():
             self.send_header(name, value)
         super().end_headers()
 
@@ -27,11 +32,27 @@ class Handler(SimpleHTTPRequestHandler):
         """A line for each request would bury the address."""
 
 
-def headers(folder: Path) -> list[list[str]]:
-    """What the build asks hosts to send with every file: the policy holds on an author's machine, too."""
-    asked = folder / "_headers"
-    lines = asked.read_text("utf8").splitlines()[1:] if asked.exists() else []
-    return [line.strip().split(": ", 1) for line in lines]
+def headers(folder: Path, path: str) -> dict[str, str]:
+    """What the build's ``_headers`` asks hosts to send with the file at ``path``; of two the later holds."""
+    found: dict[str, str] = {}
+    for pattern, asked in blocks(folder).items():
+        if fnmatchcase(path, pattern):
+            found |= asked
+    return found
+
+
+def blocks(folder: Path) -> dict[str, dict[str, str]]:
+    """The headers by pattern of paths: a pattern stands at the margin, what it asks for is indented."""
+    file = folder / "_headers"
+    found: dict[str, dict[str, str]] = {}
+    for line in file.read_text("utf8").splitlines() if file.exists() else []:
+        if line.startswith("/"):
+            pattern = line
+            found[pattern] = {}
+        elif line.startswith(" "):
+            name, value = line.strip().split(": ", 1)
+            found[pattern][name] = value
+    return found
 
 
 class Server(ThreadingHTTPServer):

@@ -9,6 +9,8 @@ from docutils import nodes
 from sphinx.util.images import get_image_size
 from sphinx.writers.html5 import HTML5Translator
 
+from tools.address import is_placeholder
+
 ASSETS = {"book.css", "book.js", "claims.js", "exercises.js", "katex.css", "widget-host.js"}
 NAMES = {"python": "Python", "torch": "PyTorch", "matplotlib": "Matplotlib"}
 ORDER = {name: place for place, name in enumerate(NAMES)}  # what matters most first
@@ -20,7 +22,7 @@ def repository_link(url):
     >>> repository_link("https://example.org/transformer-lab") is None
     True
     """
-    return None if urlparse(url).hostname in (None, "example.org") else url.rstrip("/")
+    return None if is_placeholder(url) else url.rstrip("/")
 
 
 def launch_links(url, branch, path):
@@ -46,19 +48,25 @@ def launch_links(url, branch, path):
     }
 
 
-def reproduced(env, pagename):
-    """Date and versions for the footer: this chapter's, or for a page without outputs the book's oldest."""
-    records = {}
+def records(env):
+    """What tools/execute.py noted when it last executed a chapter, by chapter."""
+    found = {}
     for docname in env.found_docs:
         path = Path(env.doc2path(docname))
         if path.suffix == ".ipynb":
             record = json.loads(path.read_text("utf8"))["metadata"].get("transformer_lab")
             if record:
-                records[docname] = record
-    if not records:
+                found[docname] = record
+    return found
+
+
+def reproduced(env, pagename):
+    """Date and versions for the footer: this chapter's, or for a page without outputs the book's oldest."""
+    known = records(env)
+    if not known:
         return None
-    own = records.get(pagename)
-    record = own or min(records.values(), key=lambda r: r["reproduced"])
+    own = known.get(pagename)
+    record = own or min(known.values(), key=lambda r: r["reproduced"])
     versions = sorted(record["versions"].items(), key=lambda item: ORDER.get(item[0], len(ORDER)))
     return {
         "what": "The outputs on this page were" if own else "Every output in this book was",
@@ -77,6 +85,12 @@ def chapter_links(app, pagename, templatename, context, doctree):
         context["launch"] = launch_links(options["repository_url"], options["repository_branch"], name)
 
 
+def summary(doctree):
+    """A page's first paragraph, which says what it is about."""
+    first = next(doctree.findall(nodes.paragraph), None)
+    return first and " ".join(first.astext().split())
+
+
 def page_context(app, pagename, templatename, context, doctree):
     live = 'class="widget"' in context.get("body", "")  # else nobody would read the states
     context["states"] = [f for f in context["script_files"] if f.attributes.get("body") and live]
@@ -85,8 +99,7 @@ def page_context(app, pagename, templatename, context, doctree):
     context["reproduced"] = reproduced(app.env, pagename)
     context["repository"] = repository_link(app.config.html_theme_options["repository_url"])
     if doctree is not None:  # the search has no source
-        first = next(doctree.findall(nodes.paragraph), None)
-        context["description"] = first and " ".join(first.astext().split())
+        context["description"] = summary(doctree)
 
 
 def footers_out_of_date(app, env):
@@ -103,11 +116,6 @@ def sources_changed(app, env, added, changed, removed):
     before, now = getattr(env, "book_sources", None), hashlib.sha256(b"".join(sources)).hexdigest()
     env.book_sources = now
     return [] if before == now else env.found_docs
-
-
-def front_door(app):
-    """index.html leads to the home page; the default one has neither a title nor a link."""
-    yield "index", {}, "redirect.html"
 
 
 class Translator(HTML5Translator):
@@ -142,7 +150,6 @@ def setup(app):
     app.set_translator("html", Translator)
     app.connect("html-page-context", chapter_links, priority=100)  # before those who offer them
     app.connect("html-page-context", page_context, priority=900)  # after all who add files
-    app.connect("html-collect-pages", front_door)
     app.connect("env-get-outdated", sources_changed)
     app.connect("env-updated", footers_out_of_date)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

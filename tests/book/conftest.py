@@ -1,5 +1,6 @@
 """The built book, a server for it, and a browser that reaches nothing else."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
+import yaml
 from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
@@ -18,6 +20,7 @@ from tools.serve import listen
 from .widget_page import ROOT, write_page
 
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
+KATEX = ROOT / "_build" / "katex"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
     "--headless",
@@ -39,6 +42,33 @@ def build() -> str:
     if done.returncode:
         pytest.fail(f"the book does not build:\n{done.stdout}\n{done.stderr}", pytrace=False)
     return done.stdout
+
+
+def build_small(folder, *names, builder="html", repository=None, **settings):
+    """Build the pages ``names`` that lie in ``folder``, with the book's settings but for these.
+
+    Returns how it ended, and what it printed. KaTeX is taken from the book, which was built before.
+    """
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    sphinx = config["sphinx"]["config"]
+    sphinx["html_static_path"] = [str(ROOT / "book" / "_assets")]
+    sphinx["extensions"].remove("sphinxcontrib.bibtex")
+    sphinx.update(settings)
+    del config["bibtex_bibfiles"], config["html"]["favicon"]
+    config["exclude_patterns"].remove("*.md")
+    if repository:
+        config["repository"]["url"] = repository
+    toc = {"format": "jb-book", "root": names[0], "chapters": [{"file": name} for name in names[1:]]}
+    (folder / "_config.yml").write_text(yaml.safe_dump(config))
+    (folder / "_toc.yml").write_text(yaml.safe_dump({key: value for key, value in toc.items() if value}))
+    shutil.copytree(KATEX, folder / "_build" / "katex", dirs_exist_ok=True)
+    return subprocess.run(
+        [JUPYTER_BOOK, "build", str(folder), "-W", "-n", "--keep-going", "--builder", builder],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="session")

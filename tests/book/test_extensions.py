@@ -5,7 +5,6 @@ import importlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -18,10 +17,9 @@ from book._ext import maths, notation, theme, widget
 from transformer_lab import notation as alphabet
 from transformer_lab import widgets
 
-from .conftest import JUPYTER_BOOK, ROOT
+from .conftest import KATEX, ROOT, build_small
 
 EXTENSIONS = sorted(path.stem for path in (ROOT / "book" / "_ext").glob("*.py"))
-KATEX = ROOT / "_build" / "katex"
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)
@@ -110,25 +108,10 @@ def small_book(book, tmp_path):
     """``small_book(text)`` builds a book of one page; returns what the build printed, and the page's file."""
 
     def build(text, repository=None):
-        config = yaml.safe_load((ROOT / "_config.yml").read_text())
-        config["repository"]["url"] = repository or config["repository"]["url"]
-        settings = config["sphinx"]["config"]
-        settings["html_static_path"] = [str(ROOT / "book" / "_assets")]
-        settings["extensions"].remove("sphinxcontrib.bibtex")
-        del config["bibtex_bibfiles"], config["html"]["favicon"]
-        config["exclude_patterns"].remove("*.md")
-        (tmp_path / "_config.yml").write_text(yaml.safe_dump(config))
-        (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: page\n")
         if text:
             (tmp_path / "page.md").write_text(text)
-        shutil.copytree(KATEX, tmp_path / "_build" / "katex", dirs_exist_ok=True)
-        done = subprocess.run(
-            [JUPYTER_BOOK, "build", str(tmp_path), "-W", "-n"],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-        )
-        return done.stdout + done.stderr, tmp_path / "_build" / "html" / "page.html"
+        done = build_small(tmp_path, "page", repository=repository)
+        return done.stdout, tmp_path / "_build" / "html" / "page.html"
 
     return build
 

@@ -10,16 +10,16 @@ from unicodedata import normalize
 from xml.etree import ElementTree
 
 import pytest
-import yaml
 from bs4 import BeautifulSoup
 from pypdf import PdfReader
 
 from tools import other_forms
+from tools.address import of_book
 
 from .conftest import ROOT
 
 NAMES = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
-SITE = yaml.safe_load((ROOT / "_config.yml").read_text())["html"]["baseurl"]
+SITE = of_book()
 ONLY_IN_PAGES = (
     "needs JavaScript",
     "Download this chapter",

@@ -3,13 +3,14 @@
 import gzip
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 from urllib.request import urlopen
 
 import pytest
-from bs4 import BeautifulSoup
 
 from book._ext.policy import FIRST_PAINT, policy
+from tools import links
+from tools.address import of_book
 from transformer_lab import notation
 
 from .accessibility import rules_of, violations
@@ -32,25 +33,14 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="session")
 def soups(book):
-    return {path: BeautifulSoup(path.read_text("utf8"), "html.parser") for path in book.rglob("*.html")}
+    return links.read(book)
 
 
 # What the files say
 
 
 def test_every_link_leads_somewhere(book, soups):
-    lost = []
-    for path, soup in soups.items():
-        for tag in soup.find_all(["a", "link", "script", "img"]):
-            link = tag.get("href") or tag.get("src") or ""
-            parts = urlparse(link)
-            if not link or parts.scheme:
-                continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            anchors = soups[target].find_all(id=unquote(parts.fragment)) if target in soups else [tag]
-            if not target.is_file() or (parts.fragment and not anchors):
-                lost.append(f"{path.relative_to(book)} -> {link}")
-    assert lost == []
+    assert links.lost(book, soups, of_book()) == []
 
 
 def test_every_link_out_is_secure_and_says_that_it_leads_out(soups):
@@ -66,7 +56,8 @@ def test_no_page_holds_code_that_the_policy_does_not_name(soups):
         tag = soup.find("meta", attrs={"http-equiv": "Content-Security-Policy"})
         assert tag["content"] == policy(widgets=bool(soup.select(".widget"))), path.name
         inline = [tag.string for tag in soup.find_all("script", src=False, type=False)]
-        assert inline == [FIRST_PAINT] * (path.name != "index.html"), path.name
+        leads_on = soup.find("meta", attrs={"http-equiv": "refresh"}) is not None
+        assert inline == [FIRST_PAINT] * (not leads_on), path.name
         assert all(tag["type"].endswith("json") for tag in soup.find_all("script", type=True)), path.name
         assert soup.find_all("style") == [] and "javascript:" not in str(soup), path.name
         handlers = [name for tag in soup.find_all(True) for name in tag.attrs if name.startswith("on")]

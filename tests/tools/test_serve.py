@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -20,6 +21,18 @@ def project(tmp_path):
     (tmp_path / "_build" / "html").mkdir(parents=True)
     (tmp_path / "_build" / "html" / "index.html").write_text("the book")
     return tmp_path
+
+
+HEADERS = """\
+/*
+  X-A: everywhere
+  X-B: one; two: three
+/deep/*
+  X-B: deep
+  Cache-Control: public, max-age=9
+/*.txt
+  X-C: text
+"""
 
 
 @pytest.fixture
@@ -53,6 +66,26 @@ def test_prints_an_address_that_answers_and_ends_quietly(project):
     server.send_signal(signal.SIGINT)
     assert server.communicate(timeout=30) == ("\n", "")
     assert server.returncode == 0
+
+
+def test_a_file_is_sent_with_what_the_build_asks_for_its_path(project):
+    folder = project / "_build" / "html"
+    assert serve.blocks(folder) == {} == serve.headers(folder, "/index.html")
+    (folder / "_headers").write_text(HEADERS)
+    kept = {"Cache-Control": "public, max-age=9"}
+    assert serve.headers(folder, "/deep/a/b.png") == {"X-A": "everywhere", "X-B": "deep", **kept}
+    assert serve.headers(folder, "/deep.html") == {"X-A": "everywhere", "X-B": "one; two: three"}
+    (folder / "deep").mkdir()
+    (folder / "deep" / "a.txt").write_text("a")
+    with serve.listen(folder, [0]) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/deep/a.txt?b") as answer:
+            assert (answer.headers["X-B"], answer.headers["X-C"]) == ("deep", "text")
+            assert answer.headers.get_all("Cache-Control") == ["no-cache"]
+        with socket.create_connection(("127.0.0.1", server.server_port)) as nobody:
+            nobody.sendall(b"no request\r\n\r\n")
+            assert b"400" in nobody.recv(9999)
+        server.shutdown()
 
 
 def test_a_busy_port_is_passed_over(busy, tmp_path):
