@@ -14,6 +14,7 @@ STEPS = [(*place, step) for place, job in JOBS.items() for step in job.get("step
 MORE_RIGHTS = {  # than to read; all else reads
     ("publish.yml", "deploy"): {"pages": "write", "id-token": "write"},
     ("release.yml", "release"): {"contents": "write"},
+    ("reproduce.yml", "report"): {"issues": "write"},
     ("weekly.yml", "report"): {"issues": "write"},
 }
 

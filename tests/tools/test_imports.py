@@ -13,27 +13,34 @@ from tests.strict import require
 PACKAGE = Path(transformer_lab.__file__).parent
 PROJECT = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
 DECLARED = {need.split(">")[0] for need in PROJECT["dependencies"]}
-NEEDED_BY = {"cycler": "matplotlib", "traitlets": "ipywidgets"}  # and come with them
-OPTIONAL = {"efficient/_triton.py": {"triton"}}  # the one place that may find it missing
+NEEDED_BY = {"PIL": "matplotlib", "cycler": "matplotlib", "traitlets": "ipywidgets"}  # and come with them
+OPTIONAL = {"efficient/_triton.py": {"triton"}, "data/audio.py": {"soundfile"}}  # may be missing there
 MILLISECONDS = 100  # that the import may take beside that of PyTorch
 
 EVERYWHERE = {"torch", "numpy", "jaxtyping"}
 # What a module brings in beyond those, by itself or by what it builds on; one that is not here, nothing.
 BRINGS = {
     "plots": {"matplotlib"},
+    "data.__main__": {"filelock"},
+    "data.audio": {"filelock"},
+    "data.images": {"filelock"},
+    "data.pairs": {"filelock", "num2words", "tokenizers"},
+    "data.proteins": {"filelock"},
+    "data.registry": {"filelock"},
+    "data.text": {"filelock"},
     "induction": {"safetensors"},
     "translator": {"safetensors", "tokenizers"},
     "efficient._triton": {"triton"},
     "efficient.flash_kernels": {"triton"},
     "efficient.scan_kernels": {"triton"},
     "training.checkpoint": {"safetensors"},
-    "training.encoder_decoder": {"num2words", "sacrebleu", "safetensors", "tokenizers", "tqdm"},
+    "training.encoder_decoder": {"filelock", "num2words", "sacrebleu", "safetensors", "tokenizers", "tqdm"},
     "training.induction": {"safetensors"},
-    "training.loop": {"num2words", "safetensors", "tokenizers", "tqdm"},
+    "training.loop": {"filelock", "num2words", "safetensors", "tokenizers", "tqdm"},
     "training.norms": {"safetensors"},
     "training.number_reader": {"num2words"},
-    "training.pairs": {"num2words", "tokenizers"},
-    "widgets": {"anywidget", "ipywidgets", "num2words", "safetensors", "tokenizers"},
+    "training.scaling": {"filelock"},
+    "widgets": {"anywidget", "filelock", "ipywidgets", "num2words", "safetensors", "tokenizers"},
 }
 
 BROUGHT = """

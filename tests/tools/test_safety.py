@@ -24,8 +24,8 @@ OF_OURS = {  # each runs the stub of an exercise, out of the package's own sourc
 PICKLES = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 LOADS = re.compile(r"eval|exec|torch\.(load|save)|yaml\.(load|unsafe|full).*|\w+\.read_pickle")
 SHELLS = re.compile(r"(subprocess|pty)\b.*|os\.(system|popen|exec|spawn|posix_spawn).*|get_ipython.*")
-INSTALL = re.compile(r"^    %pip install --quiet \S+$", re.MULTILINE)
-FIRST = "try:\n    import x\nexcept ImportError:\n    %pip install --quiet x\n"
+INSTALL = re.compile(r'^    %pip install --quiet "[^"\n]+"$', re.MULTILINE)
+FIRST = 'try:\n    import x\nexcept ImportError:\n    %pip install --quiet "x @ git+y"\n'
 
 
 def used(tree):
@@ -99,7 +99,7 @@ def test_no_source_runs_what_it_reads():
         ("x = !ls", ["x = !ls"]),
         ("%%bash\nls", ["%%bash"]),
         ("%system ls", ["%system ls"]),
-        (FIRST, ["%pip install --quiet x"]),
+        (FIRST, ['%pip install --quiet "x @ git+y"']),
         ("import subprocess as s", ["subprocess"]),
         ("os.system('ls')", ["os.system"]),
         ("from os import popen", ["os.popen"]),
