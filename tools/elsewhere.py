@@ -160,16 +160,17 @@ def image(place: Place) -> None:
 PLACES: dict[str, Callable[[Place], None]] = {p.__name__: p for p in (colab, lowest, newest, image)}
 
 
-def chapters(place: Place, folder: Path, *, offline: bool) -> None:
-    """Every chapter under nbval, in a folder that holds the notebooks and what tells how to compare."""
+def try_all(place: Place, folder: Path, *, offline: bool) -> None:
+    """README's example, and every chapter under nbval, in a folder of notebooks and what tells how to compare."""
     (folder / "book").mkdir(parents=True)
-    shutil.copy(ROOT / "conftest.py", folder)
-    shutil.copy(ROOT / "tests" / "book" / "nbval.cfg", folder)
+    for name in ("conftest.py", "tests/book/nbval.cfg", "README.md"):
+        shutil.copy(ROOT / name, folder)
     for path in (ROOT / "book" / "conftest.py", *(place.repository / "book").glob("*.ipynb")):
         shutil.copy(path, folder / "book")
     alone = ALONE if offline else []
     command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "auto", "--dist", "loadscope")
     nbval = ("--nbval", "--nbval-current-env", "--nbval-sanitize-with=nbval.cfg")
+    run(*alone, place.python, "-m", "doctest", "README.md", cwd=folder)
     run(*alone, place.python, *command, *nbval, "book", cwd=folder)
 
 
@@ -192,7 +193,7 @@ def main() -> int | str:
                 PLACES[options.place](place)
             for package, version in sorted(place.packages().items()):
                 print(f"    {package} {version}")
-            chapters(place, folder / "empty", offline=options.offline)
+            try_all(place, folder / "empty", offline=options.offline)
     except Failed as reason:
         return f"In {options.place}: {reason}."
     print(f"In {options.place}: every chapter printed what is stored.")

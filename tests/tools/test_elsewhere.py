@@ -90,6 +90,6 @@ def test_a_chapter_that_prints_something_else_there_fails(tmp_path, capfd):
         nbformat.write(nb, tmp_path / "repository" / "book" / f"{name}.ipynb")
     place = elsewhere.Place(Path(sys.executable), tmp_path / "repository")
     with pytest.raises(elsewhere.Failed, match=r"-m pytest .* failed, as it says above"):
-        elsewhere.chapters(place, tmp_path / "empty", offline=False)
+        elsewhere.try_all(place, tmp_path / "empty", offline=False)
     said = capfd.readouterr().out
     assert "FAILED book/wrong.ipynb::Cell 0" in said and "right.ipynb" not in said
