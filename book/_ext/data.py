@@ -1,6 +1,5 @@
 """The table of data sets, from the package's registry."""
 
-from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from transformer_lab.data import registry
@@ -23,8 +22,7 @@ def rows(sets):
 class DataSets(SphinxDirective):
     def run(self):
         self.env.note_dependency(str(registry.LIST))
-        table = self.parse_text_to_nodes("\n".join(rows(registry.DATASETS)))
-        return [nodes.container("", *table, classes=["data-sets"])]
+        return self.parse_text_to_nodes("\n".join(rows(registry.DATASETS)))
 
 
 def setup(app):

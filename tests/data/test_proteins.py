@@ -1,6 +1,7 @@
 """Proteins from made-up files that are laid out like the real ones; and, where slow, from those."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,8 +157,7 @@ def test_a_file_without_the_chain(read):
 
 @pytest.mark.slow
 def test_the_real_proteins():
-    mirror = os.environ.get("TRANSFORMER_LAB_DATA")
-    require(bool(mirror), "TRANSFORMER_LAB_DATA names no mirror of the data")
+    require(bool(os.environ.get("TRANSFORMER_LAB_DATA")), "TRANSFORMER_LAB_DATA names no mirror of the data")
     lengths = {"1crn": 46, "1ubi": 76, "1l2y": 20, "1aki": 129, "5L33": 106, "6MRR": 68}
     for name, length in lengths.items():
         chain = protein(name)
@@ -171,11 +171,13 @@ def test_the_real_proteins():
         assert ((bond > 1.4) & (bond < 1.55)).all()  # N to CA, in ångström
     chain, rows = proteins.alignment_1a3a()
     assert rows[0] == chain.sequence and (len(rows), {len(row) for row in rows}) == (1024, {145})
-    _compare_with_stored(os.path.join(mirror, "protein_backbones", "backbones_40_128.npz"))
 
 
-def _compare_with_stored(path):
-    """The mirror keeps the chains as an array made earlier, apart from this code: 5L33 is among them."""
+@pytest.mark.slow
+def test_the_backbones_are_those_of_an_array_that_other_code_made_of_the_same_files():
+    """It lies in the authors' mirror and has no public address; of its chains, 5L33 is here as a file."""
+    path = Path(os.environ.get("TRANSFORMER_LAB_DATA", ""), "protein_backbones", "backbones_40_128.npz")
+    require(path.exists(), "TRANSFORMER_LAB_DATA names no mirror with backbones_40_128.npz")
     with np.load(path, allow_pickle=False) as stored:
         ids, offsets, coordinates = stored["ids"].tolist(), stored["offsets"], stored["coords"]
         sequences = stored["seqs"].tolist()

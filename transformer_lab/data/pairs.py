@@ -173,8 +173,9 @@ def tatoeba_credits(name: str, *, folder: str | PathLike[str] | None = None) -> 
 def tatoeba_pairs(name: str, *, folder: str | PathLike[str] | None = None) -> list[Pair]:
     """Sentences that people translated for Tatoeba, as (source, target), no pair twice, short ones first.
 
-    A sentence may come with several translations. ``registry.DATASETS`` names the licence, and
-    ``tatoeba_credits`` the authors.
+    A sentence may come with several translations, and there is no split of their own: ``split`` makes one in
+    which no sentence is on both sides. ``registry.DATASETS`` names the licence, and ``tatoeba_credits`` the
+    authors; the German file, an old one, does not know them sentence by sentence.
 
     Args:
         name: "tatoeba_deu_eng", 169,813 pairs from German to English, or "tatoeba_cmn_eng", 29,055 pairs from
