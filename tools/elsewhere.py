@@ -161,7 +161,7 @@ PLACES: dict[str, Callable[[Place], None]] = {p.__name__: p for p in (colab, low
 
 
 def try_all(place: Place, folder: Path, *, offline: bool) -> None:
-    """README's example, and every chapter under nbval, in a folder of notebooks and what it takes to compare."""
+    """README's example, and every chapter under nbval, in a folder of little else than notebooks."""
     (folder / "book").mkdir(parents=True)
     for name in ("conftest.py", "tests/book/nbval.cfg", "README.md"):
         shutil.copy(ROOT / name, folder)
