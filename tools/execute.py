@@ -182,12 +182,14 @@ def run(nb: NotebookNode, folder: Path, threads: int = 1) -> float | None:
         kernel_manager_class=ThisPython,
         kernel_name=CURRENT_ENV_KERNEL_NAME,
         timeout=CELL_TIMEOUT,
+        iopub_timeout=CELL_TIMEOUT,  # after 4 seconds, a busy machine's outputs would be lost
         record_timing=False,
         resources={"metadata": {"path": str(folder)}},
     )
     with tempfile.TemporaryDirectory() as nowhere:
         # as conftest.py has it for the tests: sums come out alike anywhere, and no exercise is solved yet
         ours = {"OMP_NUM_THREADS": str(threads), "TRANSFORMER_LAB_PROGRESS": f"{nowhere}/progress.json"}
+        ours["OMP_WAIT_POLICY"] = "PASSIVE"  # two threads on a busy machine: who waits must not spin
         ours["TQDM_DISABLE"] = "1"  # a bar is a widget that every run draws otherwise
         try:  # what cells write to stderr comes as messages; the pipe has the kernel's own log only
             client.execute(env=os.environ | ours, stderr=subprocess.DEVNULL)
