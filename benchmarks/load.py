@@ -161,7 +161,7 @@ def nginx(place: Path, packing: str) -> Iterator[str]:
 @contextmanager
 def authors(folder: Path) -> Iterator[str]:
     with listen(folder, [0]) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()  # s until it ends
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 

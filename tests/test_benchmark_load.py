@@ -101,7 +101,7 @@ def test_a_reason_why_nginx_does_not_start_is_passed_on(place):
 @pytest.mark.parametrize("host", ["nginx", "authors"])
 def test_wrk_counts_what_it_was_sent(host, known, place):
     needs("nginx", "wrk")
-    paths = ["/book/page.html", "/_static/book.js"]
+    paths = ["/book/page.html", "/_images/a.png"]  # a large and a small one, in turns
     begun = time.time()
     opened = load.authors(place / "html") if host == "authors" else load.nginx(place, load.NGINX[load.PLAIN])
     with opened as address:

@@ -204,7 +204,7 @@ class Pages(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def host(sample):
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Pages, directory=str(sample))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}{urlparse(ADDRESS).path}"
         server.shutdown()
 
@@ -293,7 +293,7 @@ class Elsewhere(BaseHTTPRequestHandler):
 def elsewhere():
     with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
         server.released = threading.Event()
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.released.set()
         server.shutdown()
