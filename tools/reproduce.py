@@ -37,9 +37,7 @@ else:  # run as a file, as above
 ROOT = Path(__file__).resolve().parent.parent
 UNCOMPARED = get_sanitize_patterns((ROOT / "tests" / "book" / "nbval.cfg").read_text(encoding="utf-8"))
 PICTURE = "image/png"
-VARIES = (
-    "picture-varies"  # a cell's tag: it draws times, or where a training went that no two machines repeat
-)
+VARIES = "picture-varies"  # a cell's tag: it draws times, or what a training made that no two machines repeat
 VISIBLE = 2 * execute.UNSEEN  # of 255: each of two pictures may have lost half of that when it was stored
 LINES, WIDTH = 6, 110  # what is shown of a difference
 

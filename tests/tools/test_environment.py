@@ -68,13 +68,17 @@ def test_installs_once_and_again_only_after_an_edit(project):
     assert subprocess.run([python, "-c", ask], capture_output=True, text=True).stdout == "0 0\n"
 
     assert run(project).stdout == ""
-    for name in ("requirements.txt", "requirements.lock"):
-        with open(project / name, "a") as file:
-            file.write("# a new line")
-        assert "Installing into .venv" in run(project).stdout
     (project / "pyproject.toml").write_text(PYPROJECT + "description = 'new'\n")
     assert "Installing into .venv" in run(project).stdout
     assert run(project).stdout == ""
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements.lock", "pyproject.toml"])
+def test_an_edit_of_each_of_them_counts(project, name):
+    before = environment.digest(str(project))
+    with open(project / name, "a") as file:
+        file.write("# a new line")
+    assert environment.digest(str(project)) != before
 
 
 def test_without_a_network_one_sentence_and_no_stamp(project):
