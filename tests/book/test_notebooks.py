@@ -101,6 +101,13 @@ def test_a_chapter_that_prints_what_it_computes_passes(tmp_path):
     assert passed.returncode == 0 and "3 passed" in passed.stdout, passed.stdout
 
 
+def test_the_first_cell_may_tell_the_hardware_and_nothing_else(tmp_path):
+    told = cell("print('Measured here:', 'lab.hardware()')", "Measured here: another machine\n")
+    assert nbval(tmp_path, copy=[told, cell("print(7)", "7\n", 2)]).returncode == 0
+    failed = nbval(tmp_path, copy=[cell("print(7)", "7\n"), told])
+    assert f"1 of 2 cells with output are compared, nine of ten must be: Cell 1 {BARE}" in failed.stdout
+
+
 BARE = "prints no number and no words"
 NOT_COMPARED = [
     (cell("print(True)", "True\n"), BARE),
