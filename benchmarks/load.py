@@ -228,7 +228,7 @@ def cases(folder: Path) -> dict[str, tuple[list[str], bool]]:
     """What is asked for, by its heading: the paths, and whether the reader has them already."""
     page = heaviest(folder)
     whole = visit(folder, page)
-    files = f"{len(whole)} files: {page[1:]}, and the styles, scripts and pictures that it names"
+    files = f"{page[1:]}, and the {len(whole) - 1} styles, scripts and pictures that it names"
     return {
         f"One page: {page[1:]}, the heaviest": ([page], False),
         f"A first visit: {files}": (whole, False),
