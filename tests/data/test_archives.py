@@ -58,3 +58,13 @@ def test_a_link_or_a_device_in_a_file_s_place_is_refused(tmp_path, kind):
     path = tarred(tmp_path / "packed.tar.gz", ("a/one", str(secret).encode(), kind))
     with pytest.raises(ValueError, match="holds no plain file a/one"):
         list(members(path, ["a/one"]))
+
+
+@pytest.mark.bad_input
+def test_a_link_in_a_zip_is_refused(tmp_path):
+    link = zipfile.ZipInfo("a/one")
+    link.create_system, link.external_attr = 3, 0o120777 << 16  # as Unix packs it
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(ValueError, match="holds no plain file a/one"):
+        list(members(tmp_path / "packed.zip", ["a/one"]))

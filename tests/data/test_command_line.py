@@ -1,11 +1,15 @@
 """``python -m transformer_lab.data``: what it prints, and how it ends."""
 
+import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.data.lying_server import FILE, NAME, WHOLE
+from tests.strict import require
 from transformer_lab.data import __main__ as command_line
 from transformer_lab.data.registry import DATASETS
 
@@ -63,15 +67,35 @@ def test_fetch_all_fetches_each_set_and_of_several_files_names_the_folder(world,
     assert f"images: {world.cache / 'images'}" in lines
 
 
-def test_verify_has_a_line_for_each_fault(world, run):
-    assert run("verify") == (0, ["0 files are right, 0 are wrong"], [])
+def test_verify_has_a_line_for_each_fault(world, run, tmp_path, monkeypatch):
+    everything = sum(len(known.files) for known in DATASETS.values())
+    assert run("verify") == (0, [f"right: 0, wrong: 0, not here: {everything}"], [])
     run("fetch", NAME)
-    assert run("verify", NAME) == (0, ["1 files are right, 0 are wrong"], [])
+    assert run("verify", NAME) == (0, ["right: 1, wrong: 0, not here: 0"], [])
     world.store(WHOLE[1:])
     code, lines, errors = run("verify")
-    assert code == 1 and lines == ["0 files are right, 1 are wrong"]
-    assert errors == [f"{world.target} is broken, with 255999 bytes instead of 256000: fetch it again"]
+    assert code == 1 and lines == [f"right: 0, wrong: 1, not here: {everything - 1}"]
+    broken = "is broken, with 255999 bytes instead of 256000"
+    assert errors == [f"{world.target} {broken}: fetch it again"]
     assert run("verify", "images")[0] == 0
+    (tmp_path / "mirror" / NAME).mkdir(parents=True)
+    (tmp_path / "mirror" / NAME / FILE).write_bytes(WHOLE[1:])
+    monkeypatch.setenv("TRANSFORMER_LAB_DATA", str(tmp_path / "mirror"))
+    assert run("verify", NAME)[2] == [f"{tmp_path / 'mirror' / NAME / FILE} {broken}: replace it"]
+
+
+def test_a_folder_that_nobody_may_look_into_is_one_sentence(world, run, tmp_path, monkeypatch):
+    def closed(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "lstat", closed)
+    assert "1 of 1 here" in "".join(line for line in run("list")[1] if line.startswith(NAME))
+    assert run("verify", NAME)[2][0].startswith(f"{world.target} is broken, for it cannot be read (")
+    monkeypatch.setenv("TRANSFORMER_LAB_DATA", str(tmp_path))
+    why = f"TRANSFORMER_LAB_DATA names {tmp_path}, which cannot be read (Permission denied): see to that"
+    for command in (("list",), ("verify", NAME), ("where", NAME), ("fetch", NAME)):
+        code, _, errors = run(*command)
+        assert code == 1 and len(errors) == 1 and errors[0].startswith(why)
 
 
 def test_where_names_the_cache_or_the_files_here_or_not(world, run, tmp_path, monkeypatch):
@@ -101,16 +125,34 @@ def test_what_cannot_be_fetched_is_one_sentence(world, run):
 
 
 def test_ctrl_c_stops_in_one_sentence_and_what_has_come_stays(world, run, monkeypatch):
-    def interrupt(bar, n):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr("transformer_lab.data.registry.tqdm.update", interrupt)
-        assert run("fetch", NAME) == (130, [], ["stopped; the next fetch goes on from here"])
+        assert run("fetch", NAME) == (130, [], ["stopped; the next one goes on from here"])
+    with monkeypatch.context() as patched:
+        patched.setattr(command_line, "find", interrupt)
+        assert run("where", NAME) == (130, [], ["stopped"])
     (part,) = world.cache.glob("*/*.part")
     held = part.stat().st_size
     assert run("fetch", NAME)[0] == 0 and held > 0
     assert world.server.asked == [None, f"bytes={held}-"]
+
+
+def test_a_pipe_that_ends_early_is_no_fault():
+    require(os.name == "posix", "a pipe that is closed is another matter on Windows")
+    command = [sys.executable, "-m", "transformer_lab.data", "where", "protein_backbones"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        running.stdout.close()
+        assert running.stderr.read() == b"" and running.wait() == 1
+
+
+def test_letters_that_an_output_cannot_show_are_no_fault(world):
+    place = {**os.environ, "PYTHONIOENCODING": "ascii", "XDG_CACHE_HOME": str(world.cache / "sch\u00f6n")}
+    command = [sys.executable, "-m", "transformer_lab.data", "where"]
+    done = subprocess.run(command, capture_output=True, text=True, env=place)
+    assert done.returncode == 0 and "sch?n" in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [(), ("fetch",), ("fetch", "--all", NAME), ("get", NAME)])

@@ -1,11 +1,14 @@
 """Fetching files: places, names, terminals, threads. What a server and a disk get wrong: test_faults.py."""
 
+import errno
 import importlib
 import io
 import os
 import random
 import re
+import ssl
 import threading
+from urllib.error import URLError
 
 import nbformat
 import pytest
@@ -67,6 +70,8 @@ def test_a_mirror_is_asked_first_and_only_read(world, tmp_path, monkeypatch):
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.setenv("TRANSFORMER_LAB_DATA", os.path.join("~", "mirror"))
     assert fetch(NAME) == path and len(world.server.asked) == 1
+    monkeypatch.delenv("TRANSFORMER_LAB_DATA")
+    assert fetch(NAME, folder="~/mirror") == path
 
 
 def test_a_mirror_s_address_is_asked_before_all_others(world, monkeypatch):
@@ -98,7 +103,7 @@ def test_other_things_that_a_server_gets_wrong(world, ways, match):
     world.serve(*ways)
     with pytest.raises(FetchError, match=match) as caught:
         fetch(NAME)
-    assert world.files() == [] or "broke off" in match
+    assert world.files() == [] or "broke off" in match or ways == ["half", "more"]  # half of it is right
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -113,6 +118,54 @@ def test_a_part_beyond_what_the_server_has_is_thrown_away(world):
     world.serve(416, "whole")
     assert fetch(NAME).read_bytes() == WHOLE and world.server.asked[1:] == ["bytes=99-", None]
     assert world.files() == [f"{NAME}/{FILE}"]
+
+
+def test_a_page_in_the_file_s_place_does_not_cost_what_has_come(world):
+    world.store_part(WHOLE[:99])
+    world.serve("more")
+    with pytest.raises(FetchError, match="sends another file"):
+        fetch(NAME)
+    world.serve("whole")
+    assert fetch(NAME).read_bytes() == WHOLE and world.server.asked[-1] == "bytes=99-"
+
+
+def test_a_broken_part_and_a_bad_line_together_are_no_fault_of_the_server(world):
+    world.store_part(WHOLE[1:100])
+    world.serve(500, 500, 500, "whole", "whole")
+    assert fetch(NAME).read_bytes() == WHOLE
+    assert world.server.asked[-2:] == ["bytes=99-", None] and len(world.waited) == registry.ATTEMPTS - 1
+
+
+def test_who_may_not_take_the_lock_leaves_another_s_part_alone(world, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    world.store_part(WHOLE[:99])
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "FileLock", refuse)
+        with pytest.raises(FetchError, match=r"cannot store .* \(Permission denied\)"):
+            fetch(NAME)
+    assert fetch(NAME).read_bytes() == WHOLE and world.server.asked == ["bytes=99-"]
+
+
+@pytest.mark.parametrize("address", ["http://a..b:8000", "http://[::1", "http://127.0.0.1:{}/\u00e4"])
+def test_a_mirror_that_is_no_address_is_named_and_passed_by(world, monkeypatch, address):
+    address = address.format(world.server.server_port)
+    monkeypatch.setenv("TRANSFORMER_LAB_DATA", address)
+    world.serve(404)
+    with pytest.raises(FetchError, match=re.escape(f"cannot reach {address}/{NAME}/{FILE} (")):
+        fetch(NAME)
+    assert world.waited == []
+
+
+def test_a_certificate_that_does_not_hold_is_not_tried_again(world, monkeypatch):
+    def refuse(*_, **__):
+        raise URLError(ssl.SSLCertVerificationError(1, "certificate verify failed"))
+
+    monkeypatch.setattr(registry, "urlopen", refuse)
+    with pytest.raises(FetchError, match=r"certificate verify failed.*: give this Python its system's cert"):
+        fetch(NAME)
+    assert world.waited == []
 
 
 def test_waits_grow_differ_and_are_bounded(world, monkeypatch):

@@ -1,11 +1,24 @@
 """The book's data sets from the command line: ``python -m transformer_lab.data --help`` says how."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
-from .registry import DATASETS, Dataset, FetchError, cache_folder, dataset, fault_of, fetch, find, readable
+from .registry import (
+    DATASETS,
+    Dataset,
+    FetchError,
+    cache_folder,
+    dataset,
+    fault_of,
+    fetch,
+    find,
+    is_there,
+    readable,
+)
 
 Sets = list[tuple[str, Dataset]]
 
@@ -14,13 +27,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the arguments say; 0 if all went well, 1 if a file is wrong or not to be had."""
     chosen = _parser().parse_args(arguments)
     names = chosen.names or list(DATASETS)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name of somebody, or of a folder, is no reason to stop
     try:
         return chosen.do([(name, dataset(name)) for name in names], chosen)
     except (FetchError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read the lines has seen enough, and the system wants to hear no more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
-        print("stopped; the next fetch goes on from here", file=sys.stderr)
+        print(
+            "stopped" + ("; the next one goes on from here" if chosen.do is _fetch else ""), file=sys.stderr
+        )
         return 130
 
 
@@ -52,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(sets: Sets, chosen: argparse.Namespace) -> int:
     for name, known in sets:
-        here = sum(find(file, folder=chosen.folder).exists() for file in known.files.values())
+        here = sum(_is_here(find(file, folder=chosen.folder)) for file in known.files.values())
         state = f"{here} of {len(known.files)} here"
         print(f"{name:<20} {readable(known.size):>8}  {state:<16} {known.records}; licence: {known.licence}")
     return 0
@@ -69,12 +90,20 @@ def _fetch(sets: Sets, chosen: argparse.Namespace) -> int:
 
 def _verify(sets: Sets, chosen: argparse.Namespace) -> int:
     files = [(find(file, folder=chosen.folder), file) for _, known in sets for file in known.files.values()]
-    faults = [(path, fault_of(path, file)) for path, file in files if path.exists()]
-    wrong = [(path, fault) for path, fault in faults if fault]
+    here = [(path, file) for path, file in files if _is_here(path)]
+    wrong = [(path, fault) for path, file in here if (fault := fault_of(path, file))]
     for path, fault in wrong:
-        print(f"{path} is broken, {fault}: fetch it again", file=sys.stderr)
-    print(f"{len(faults) - len(wrong)} files are right, {len(wrong)} are wrong")
+        ours = path.is_relative_to(chosen.folder or cache_folder())
+        print(f"{path} is broken, {fault}: {'fetch it again' if ours else 'replace it'}", file=sys.stderr)
+    print(f"right: {len(here) - len(wrong)}, wrong: {len(wrong)}, not here: {len(files) - len(here)}")
     return 1 if wrong else 0
+
+
+def _is_here(path: Path) -> bool:
+    try:
+        return is_there(path)
+    except OSError:  # reading it will say why not
+        return True
 
 
 def _where(sets: Sets, chosen: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """Members of archives, read into memory by exact name: nothing is unpacked, so no name can lead astray."""
 
+import stat
 import tarfile
 import zipfile
 from collections.abc import Collection, Iterator
@@ -23,9 +24,10 @@ def members(archive: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes
 
 def _zipped(archive: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(archive) as opened:
-        for name in opened.namelist():
-            if name in wanted:
-                yield name, opened.read(name)
+        for member in opened.infolist():
+            link = stat.S_ISLNK(member.external_attr >> 16)  # the file's mode, where Unix packed it
+            if member.filename in wanted and not link:
+                yield member.filename, opened.read(member)
 
 
 def _tarred(archive: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:

@@ -21,7 +21,7 @@ SPEAKERS = ("george", "jackson", "nicolas", "theo", "yweweler")
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A digit spoken once: which, by whom, the how manieth of fifty, and its samples between -1 and 1."""
+    """A digit spoken once: which, by whom, which of fifty takes, and its samples between -1 and 1."""
 
     digit: int
     speaker: str

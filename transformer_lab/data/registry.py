@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from ssl import SSLCertVerificationError
 from time import monotonic, sleep
 from urllib.error import HTTPError
 from urllib.parse import quote
@@ -169,9 +170,18 @@ def find(file: File, *, folder: str | os.PathLike[str] | None = None) -> Path:
     """Where a file lies, or would lie: in a mirror that has it, else in the cache. It is not looked into.
 
     Raises:
-        FetchError: ``TRANSFORMER_LAB_DATA`` names no folder.
+        FetchError: ``TRANSFORMER_LAB_DATA`` names no folder, or one that cannot be read.
     """
     return _in_mirror(file) or _cache(folder) / file.path
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something at a path; raises OSError where one may not look."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def fault_of(path: Path, file: File) -> str:
@@ -203,18 +213,22 @@ def _file(name: str, file: str | None) -> File:
 
 
 def _cache(folder: str | os.PathLike[str] | None) -> Path:
-    return cache_folder() if folder is None else Path(folder)
+    return cache_folder() if folder is None else Path(folder).expanduser()
 
 
 def _in_mirror(file: File) -> Path | None:
     chosen = os.environ.get(MIRROR, "")
     if not chosen or _is_address(chosen):
         return None
-    mirror = Path(os.path.expanduser(chosen))
-    if not mirror.is_dir():
+    mirror = Path(chosen).expanduser()
+    if not os.path.isdir(mirror):
         raise FetchError(f"{MIRROR} names {chosen}, which is no folder: correct it or unset it")
-    path = mirror / file.path
-    return path if path.exists() else None
+    try:
+        return mirror / file.path if is_there(mirror / file.path) else None
+    except OSError as error:
+        raise FetchError(
+            f"{MIRROR} names {chosen}, which cannot be read ({error.strerror}): see to that or unset it"
+        ) from error
 
 
 def _is_address(mirror: str) -> bool:
@@ -244,16 +258,19 @@ def _bring(file: File, cache: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / ".lock", timeout=PATIENCE):  # the system frees it when its owner dies
             if fault_of(target, file):  # else another process has brought it while we waited
-                _download(file, part)
-                os.replace(part, target)
+                try:
+                    _download(file, part)
+                    os.replace(part, target)
+                except OSError:
+                    with suppress(OSError):
+                        part.unlink()  # ours: who has the lock fills it
+                    raise
     except Timeout as error:
         raise FetchError(
             f"another process has been fetching into {target.parent} for {PATIENCE / 60:.0f} minutes: wait"
             " for it or end it, then try again"
         ) from error
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise FetchError(
             f"cannot store {target} ({error.strerror}): see to it that there is room and that you may write"
             " there, or name another folder, with folder=..."
@@ -263,7 +280,7 @@ def _bring(file: File, cache: Path) -> Path:
 
 def _check_layout(cache: Path) -> None:
     with suppress(FileNotFoundError):
-        layout = (cache / "VERSION").read_text("utf-8").strip()
+        layout = (cache / "VERSION").read_text("utf-8", errors="replace").strip()
         if layout != str(LAYOUT):
             raise FetchError(
                 f"the cache {cache} belongs to a newer transformer_lab (its VERSION is {layout}, this one"
@@ -292,7 +309,8 @@ def _download(file: File, part: Path) -> None:
     """Fill ``part`` with the whole file, from whichever address gives it."""
     whats = []
     for url in _addresses(file):
-        for attempt in range(ATTEMPTS):
+        attempts = 0
+        while attempts < ATTEMPTS:
             held = part.stat().st_size if part.exists() else 0
             try:
                 return _receive(url, file, part)
@@ -300,11 +318,13 @@ def _download(file: File, part: Path) -> None:
                 last = refusal
             if last.spoilt or not part.stat().st_size:
                 part.unlink()
-            # where a part was gone on with, that part may be what is wrong: then once more from the beginning
-            if not (last.passes or (last.spoilt and held)):
+            if last.spoilt and held:
+                continue  # the part that was gone on with may be what is wrong: from the beginning, at once
+            attempts += 1
+            if not last.passes:
                 break
-            if attempt + 1 < ATTEMPTS:
-                backoff = 2**attempt * _jitter.uniform(0.5, 1.0)
+            if attempts < ATTEMPTS:
+                backoff = 2 ** (attempts - 1) * _jitter.uniform(0.5, 1.0)
                 sleep(min(max(backoff, last.after), LONGEST_WAIT))
         whats.append(last.what)
     raise FetchError(f"{'; '.join(whats)}: {last.advice}") from last
@@ -322,16 +342,16 @@ def _receive(url: str, file: File, part: Path) -> None:
                     out.truncate()
                 out.write(block)
     if fault := fault_of(part, file):
-        raise _another(url, fault)
+        raise _another(url, fault, spoilt=True)
 
 
 def _blocks(url: str, file: File, held: int) -> Iterator[tuple[int, bytes]]:
     """What comes from the address, piece by piece, each with its place; not much more than expected."""
-    request = Request(url, headers={"Range": f"bytes={held}-"} if held else {})
     at, received = held, 0
     bar = {"desc": Path(file.path).name, "total": file.size, "unit": "B", "unit_scale": True}
     bar |= {"leave": False, "disable": None}  # None: only a terminal sees it
     try:
+        request = Request(url, headers={"Range": f"bytes={held}-"} if held else {})
         with urlopen(request, timeout=TIMEOUT) as response:
             at = _beginning(url, file, held, response)
             deadline = monotonic() + TIMEOUT + file.size / SLOWEST
@@ -346,12 +366,14 @@ def _blocks(url: str, file: File, held: int) -> Iterator[tuple[int, bytes]]:
     except HTTPError as error:
         error.close()
         raise _answered(url, file, error) from error
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: that is no address
         if not received:
+            distrusted = isinstance(getattr(error, "reason", error), SSLCertVerificationError)
+            do = "give this Python its system's certificates" if distrusted else "connect to the network"
             raise _Refusal(
                 f"cannot reach {url} ({_said(error)})",
-                f"connect to the network and try again, or name in {MIRROR} a folder that holds {file.path}",
-                passes=True,
+                f"{do} and try again, or name in {MIRROR} a folder that holds {file.path}",
+                passes=not (distrusted or isinstance(error, ValueError)),
             ) from error
     if at < file.size:
         raise _Refusal(
@@ -380,7 +402,7 @@ def _beginning(url: str, file: File, held: int, response: HTTPResponse) -> int:
 def _answered(url: str, file: File, error: HTTPError) -> _Refusal:
     """What an answer without a file means."""
     if error.code == 416:  # it has less of it than we
-        return _another(url, f"with fewer than {file.size} bytes")
+        return _another(url, f"with fewer than {file.size} bytes", spoilt=True)
     after = error.headers["Retry-After"] or ""
     reason = "and leads in a circle" if 300 <= error.code < 400 else error.reason
     return _Refusal(
@@ -392,9 +414,9 @@ def _answered(url: str, file: File, error: HTTPError) -> _Refusal:
     )
 
 
-def _another(url: str, fault: str) -> _Refusal:
+def _another(url: str, fault: str, *, spoilt: bool = False) -> _Refusal:
     return _Refusal(
         f"{url} sends another file than the one known here, {fault}",
         "try again on another network, then install a newer transformer_lab",
-        spoilt=True,
+        spoilt=spoilt,
     )

@@ -39,8 +39,8 @@ class Poem:
 def tang_poems(*, folder: str | PathLike[str] | None = None) -> list[Poem]:
     """5,003 poems of the Tang dynasty, in the order of the collection.
 
-    There is no split. Some texts stand here twice, under different titles: see to it that they do not stand
-    on both sides of yours.
+    There is no split. Some texts stand here more than once, mostly under other titles: see to it that they do
+    not stand on both sides of yours.
 
     Raises:
         FetchError: a file cannot be had.
