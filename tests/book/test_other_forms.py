@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from bs4 import BeautifulSoup
 from pypdf import PdfReader
+from pypdfium2 import PdfDocument
 
 from tools import other_forms
 from tools.address import of_book
@@ -68,8 +69,10 @@ def pdf(forms):
 
 
 @pytest.fixture(scope="module")
-def texts(pdf):
-    return [normalize("NFKC", page.extract_text()) for page in pdf.pages]  # fi may be one letter
+def texts(forms):
+    """Of each page; PDFium reads them thirty times as fast as pypdf does."""
+    read = (page.get_textpage().get_text_range() for page in PdfDocument(forms / "book.pdf"))
+    return [normalize("NFKC", text).replace("\r\n", "\n") for text in read]  # fi may be one letter
 
 
 def test_the_outline_names_the_chapters_and_leads_to_them(pdf, texts, titles):

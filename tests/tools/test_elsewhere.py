@@ -92,4 +92,4 @@ def test_a_chapter_that_prints_something_else_there_fails(tmp_path, capfd):
     with pytest.raises(elsewhere.Failed, match=r"-m pytest .* failed, as it says above"):
         elsewhere.try_all(place, tmp_path / "empty", offline=False)
     said = capfd.readouterr().out
-    assert "FAILED book/wrong.ipynb::Cell 0" in said and "right.ipynb" not in said
+    assert "FAILED book/wrong.ipynb::Cell 0" in said and "FAILED book/right" not in said

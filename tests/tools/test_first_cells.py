@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def copy(tmp_path):
     """All that the tool and the test of first cells read."""
-    for name in ("_config.yml", "_toc.yml", "pyproject.toml", "conftest.py"):
+    for name in ("_config.yml", "_toc.yml", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("tools", "book/_ext", "tests/test_chapters.py", *(f"book/{n}" for n in chapters())):
         source, target = ROOT / name, tmp_path / name
